@@ -1,0 +1,22 @@
+"""Transformers made of flags: a clean-room successor of x-transformers 2.0.1."""
+
+from x_transformers.attention import Attention
+from x_transformers.feedforward import FeedForward
+from x_transformers.layers import CrossAttender, Decoder, Encoder, PrefixDecoder
+from x_transformers.models.transformer import TransformerWrapper
+from x_transformers.norms import RMSNorm
+from x_transformers.training.autoregressive import AutoregressiveWrapper
+from x_transformers.version import __version__
+
+__all__ = [
+    'Attention',
+    'AutoregressiveWrapper',
+    'CrossAttender',
+    'Decoder',
+    'Encoder',
+    'FeedForward',
+    'PrefixDecoder',
+    'RMSNorm',
+    'TransformerWrapper',
+    '__version__',
+]

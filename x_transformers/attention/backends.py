@@ -1,0 +1,170 @@
+"""Who computes attention. The reference forms the score matrix and is the definition of correct; fused kernels must
+equal it. A backend is chosen when attention is built, from what the flags need, and shown in `repr`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from x_transformers.attention.masks import Visible
+from x_transformers.attention.scores import products, negative_squared_distances, softclamp, weigh, with_distance_features
+from x_transformers.errors import BackendError
+from x_transformers.flags import Config, FlagError, catalogue, demands, flag, is_on
+
+if TYPE_CHECKING:
+    from x_transformers.attention.attend import Attend, Intermediates
+
+KERNELS = {
+    'enable_flash': SDPBackend.FLASH_ATTENTION,
+    'enable_mem_efficient': SDPBackend.EFFICIENT_ATTENTION,
+    'enable_math': SDPBackend.MATH,
+    'enable_cudnn': SDPBackend.CUDNN_ATTENTION,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendFlags(Config):
+    """Which implementation computes attention; the numbers are the same."""
+
+    flash: bool | None = flag(None, 'True: a fused kernel or an error; False: the reference; None: fused where the flags allow.', paper='2205.14135', example={'flash': True})
+    attend_sdp_kwargs: dict = flag({}, f'Fused kernels that may be used: {", ".join(KERNELS)}.', example={'flash': True, 'attend_sdp_kwargs': {'enable_math': True}})
+    onnxable: bool = flag(False, 'Accepted as in 2.0.1: masks are always built in a way that ONNX can express.', example={})
+
+    rules = (
+        demands('attend_sdp_kwargs', lambda c: set(c.attend_sdp_kwargs) <= set(KERNELS), f'expected keys are {", ".join(KERNELS)}.'),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a backend gets besides queries, keys and values."""
+
+    visible: Visible
+    bias: Tensor | None = None  # broadcastable to (b, h, i, j)
+    previous: Tensor | None = None  # scores of the layer before (residual attention)
+    seen: Intermediates | None = None  # to be filled with the attention maps
+
+
+class Backend(Protocol):
+    name: str
+
+    def refuses(self, recipe: Recipe) -> str | None:
+        """Why the recipe cannot be run, naming the flag, or None."""
+        ...
+
+    def __call__(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, scored: Scored) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the flags ask of a backend: (public flag, why no fused kernel can do it) of those that need the matrix."""
+
+    obstacles: tuple[tuple[str, str], ...]
+
+    @staticmethod
+    def of(config: Config, prefix: str, *more: tuple[str, str]) -> Recipe:
+        found = [(prefix + e.name, e.flag.unfusable) for e in catalogue(type(config)) if e.flag.unfusable and is_on(config, e.name)]
+        return Recipe((*found, *more))
+
+
+class Reference:
+    """Forms the matrix; runs everything."""
+
+    name = 'reference'
+
+    def refuses(self, recipe: Recipe) -> str | None:
+        return None
+
+    def __call__(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, scored: Scored) -> Tensor:
+        scale = attend.scale_for(q)
+        sim = negative_squared_distances(q, k) * scale if attend.l2_distance else products(q * scale, k)
+        lowest = -torch.finfo(sim.dtype).max
+        if scored.previous is not None:
+            sim = sim + scored.previous
+        if scored.seen is not None:
+            scored.seen.qk_similarities = sim
+        factor = attend.pre_scale_post_talking_heads(sim)
+        sim = attend.mix_scores(sim)
+        if scored.bias is not None:
+            sim = sim + scored.bias
+        if attend.softclamp_logits:
+            sim = softclamp(sim, attend.logit_softclamp_value)
+        allowed = scored.visible.mask()
+        if allowed is not None:
+            sim = sim.masked_fill(~allowed, lowest)
+        if scored.seen is not None:
+            scored.seen.pre_softmax_attn = sim
+        attn = attend.normalise(sim).to(sim.dtype)
+        if scored.seen is not None:
+            scored.seen.post_softmax_attn = attn
+        attn = attend.post_softmax_talking_heads(attend.attn_dropout(attn))
+        if factor is not None:
+            attn = attn * (factor if allowed is None else factor.masked_fill(~allowed, 0.0))
+        return weigh(attn, v)
+
+
+class SDPA:
+    """PyTorch's fused scaled dot product attention (2205.14135); rules and biases become its mask."""
+
+    name = 'sdpa'
+
+    def refuses(self, recipe: Recipe) -> str | None:
+        if not recipe.obstacles:
+            return None
+        flag_name, because = recipe.obstacles[0]
+        return f'attn_flash=True cannot be combined with {flag_name}: {because}. Leave out attn_flash, or use attn_flash=False.'
+
+    def __call__(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, scored: Scored) -> Tensor:
+        scale = attend.scale_for(q)
+        if attend.l2_distance:
+            q, k = with_distance_features(q, k)
+            scale = 2 * scale
+        dropout = attend.attn_dropout.p if attend.training else 0.0
+        mask = None if scored.visible.aligned and scored.bias is None else attend.additive_mask(q, scored)
+        causal = mask is None and scored.visible.aligned
+        with attend.kernels():
+            return grouped_sdpa(q, k, v, mask, causal, scale, dropout)
+
+
+def grouped_sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, dropout: float) -> Tensor:
+    """Fused attention of q (b, h, i, d) on k, v (b, g, j, d), where query head r uses key head r mod g."""
+    heads, groups = q.shape[1], k.shape[1]
+    run = F.scaled_dot_product_attention
+    if heads == groups:
+        return run(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale)
+    if q.shape[2] == 1 and not causal and (mask is None or mask.shape[1] == 1):
+        rows = q.unflatten(1, (-1, groups)).transpose(1, 2).squeeze(3)  # b g (h/g) d: a group's heads are queries of one key head
+        out = run(rows, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
+        return out.transpose(1, 2).flatten(1, 2)[:, :, None]
+    tiled = lambda t: t[:, None].expand(-1, heads // groups, -1, -1, -1).flatten(1, 2)
+    return run(q, tiled(k), tiled(v), attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale)
+
+
+BACKENDS: tuple[Any, ...] = (SDPA(), Reference())  # in order of preference
+
+
+def choose(recipe: Recipe, flash: bool | None) -> Backend:
+    """The backend for a recipe; BackendError when a fused one was asked for and none can."""
+    if flash is False:
+        return Reference()
+    for backend in BACKENDS:
+        problem = backend.refuses(recipe)
+        if problem is None:
+            return backend
+        if flash:
+            raise BackendError(problem)
+    raise AssertionError('the reference refuses nothing')
+
+
+def kernel_choice(options: dict[str, bool]) -> Any:
+    """A context that lets SDPA use only the chosen kernels."""
+    on = [kernel for name, kernel in KERNELS.items() if options.get(name, name != 'enable_cudnn')]
+    if not on:
+        raise FlagError(f'attend_sdp_kwargs={options!r} leaves no kernel to use; enable one')
+    return sdpa_kernel(on)

@@ -1,0 +1,100 @@
+"""Which keys a query may see. Rules are functions of the order of tokens, never of the shape of a tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from x_transformers.call import Span
+from x_transformers.flags import Config, flag
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskFlags(Config):
+    """What attention may look at."""
+
+    causal: bool = flag(False, 'Tokens see only themselves and what came before.', example={'causal': True})
+    max_attend_past: int | None = flag(None, 'Tokens see no further back than this (sliding window).', paper='2004.05150', example={'max_attend_past': 3}, at_least=0)
+
+
+@dataclass(frozen=True)
+class KeyRule:
+    """Visibility by order alone: equal rules share their masks."""
+
+    causal: bool
+    window: int | None
+
+    def past(self, queries: Span, keys: Span, device: torch.device) -> Tensor | None:
+        """(i, j) bool of the causal rule; None where it hides nothing."""
+        if not self.causal or keys.start + keys.length - 1 <= queries.start:
+            return None
+        return keys.order(device) <= queries.order(device)[:, None]
+
+    def near(self, queries: Span, keys: Span, device: torch.device) -> Tensor | None:
+        """(i, j) bool of the window; None where it hides nothing."""
+        if self.window is None or queries.start + queries.length - 1 - keys.start <= self.window:
+            return None
+        return queries.order(device)[:, None] - keys.order(device) <= self.window
+
+
+@dataclass(frozen=True)
+class Visible:
+    """Which keys each query of one call sees: two masks, since only the first can switch a query off."""
+
+    explicit: Tensor | None = None  # (b|1, h|1, i|1, j) bool: padding, attention mask, window
+    past: Tensor | None = None  # (i, j) bool: the causal rule
+    aligned: bool = False  # nothing but the causal rule, one key per query: kernels know this mask by name
+    made: dict[Any, tuple[Tensor | None, Tensor]] = field(default_factory=dict, compare=False)  # additive masks, by bias and dtype
+
+    def mask(self) -> Tensor | None:
+        if self.explicit is None or self.past is None:
+            return self.past if self.explicit is None else self.explicit
+        return self.explicit & self.past
+
+    def additive(self, bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+        """Masks and `bias` as one float mask, made once for all layers that share them. Hidden keys get the lowest finite number."""
+        allowed = self.mask()
+        if allowed is None and bias is None:
+            return None
+        key = (id(bias), dtype)
+        if key not in self.made:
+            if bias is None:
+                assert allowed is not None
+                mask = torch.zeros((), dtype=dtype, device=allowed.device).masked_fill(~allowed, -torch.finfo(dtype).max)
+            else:
+                mask = bias.to(dtype)
+                mask = mask if allowed is None else mask.masked_fill(~allowed, -torch.finfo(dtype).max)
+            self.made[key] = (bias, mask[(None,) * (4 - mask.ndim)])  # the bias is kept so that its id stays its own
+        return self.made[key][1]
+
+
+def ahead(t: Tensor | None, count: int, value: bool | float) -> Tensor | None:
+    """`t` (..., j) with `count` more columns in front: for keys that belong to no token."""
+    return t if t is None or count == 0 else F.pad(t, (count, 0), value=value)
+
+
+def both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """Where both masks allow; an absent one allows all."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a & b
+
+
+def four_axes(attn_mask: Tensor) -> Tensor:
+    """(i, j) or per head (h, i, j) -> (b, h, i, j) axes."""
+    return attn_mask[(None,) * (4 - attn_mask.ndim)]
+
+
+def visible(rule: KeyRule, queries: Span, keys: Span, attn_mask: Tensor | None, lead: int, device: torch.device) -> Visible:
+    """Everything that restricts `queries` on `keys`, with `lead` always visible columns in front."""
+    explicit = None if keys.visible is None else keys.visible[:, None, None, :]
+    near = rule.near(queries, keys, device)
+    explicit = both(explicit, None if near is None else near[None, None])
+    explicit = both(explicit, None if attn_mask is None else four_axes(attn_mask))
+    past = rule.past(queries, keys, device)
+    aligned = past is not None and explicit is None and lead == 0 and queries.length == keys.length
+    return Visible(ahead(explicit, lead, True), ahead(past, lead, True), aligned)

@@ -1,0 +1,61 @@
+"""From weighed values to the layer's output: scales and gates of heads, and the last projection.
+
+Head scale (NormFormer, 2110.09456), gates of heads (2306.12929) and values (AlphaFold2), attention on attention (1908.06954).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from x_transformers.flags import Config, flag
+
+GATE_OPEN = 10.0  # bias at which a gate starts: sigmoid(10) lets all but everything through
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputFlags(Config):
+    """What happens to attention's result."""
+
+    head_scale: bool = flag(False, 'Learned scale of each head.', paper='2110.09456')
+    gate_value_heads: bool = flag(False, 'Tokens gate each head.', paper='2306.12929')
+    gate_values: bool = flag(False, 'Tokens gate each feature of the merged heads.', paper='https://doi.org/10.1038/s41586-021-03819-2')
+    swiglu_values: bool = flag(False, 'That gate is SiLU instead of sigmoid.', paper='2002.05202', example={'gate_values': True, 'swiglu_values': True})
+    on_attn: bool = flag(False, 'A gated linear unit as the last projection.', paper='1908.06954')
+    zero_init_output: bool = flag(False, 'Start the last projection at zero.')
+
+
+class HeadGate(nn.Linear):
+    """Scales each head by a sigmoid of the token."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__(dim, heads)
+        nn.init.zeros_(self.weight)
+        nn.init.constant_(self.bias, GATE_OPEN)
+
+    def forward(self, out: Tensor, x: Tensor) -> Tensor:  # type: ignore[override]
+        gate = F.linear(x, self.weight, self.bias).sigmoid()
+        return out * gate.transpose(1, 2)[..., None]  # b h n d
+
+
+class ValueGate(nn.Linear):
+    """Scales each feature by a sigmoid, or SiLU, of the token."""
+
+    def __init__(self, dim: int, width: int, swiglu: bool):
+        super().__init__(dim, width)
+        self.activation = F.silu if swiglu else F.sigmoid
+        nn.init.zeros_(self.weight)
+        nn.init.constant_(self.bias, GATE_OPEN)
+
+    def forward(self, out: Tensor, x: Tensor) -> Tensor:  # type: ignore[override]
+        return out * self.activation(F.linear(x, self.weight, self.bias))
+
+
+def make_output(inner: int, dim: int, gated: bool, zero: bool) -> nn.Module:
+    """The last projection; attention on attention makes it a gated linear unit."""
+    project = nn.Linear(inner, dim * 2 if gated else dim, bias=False)
+    if zero:
+        nn.init.zeros_(project.weight)
+    return nn.Sequential(project, nn.GLU()) if gated else project

@@ -1,0 +1,119 @@
+"""What flows through one forward pass: `Call` is the same for all layers, `Depth` is handed down them.
+
+`Span` places tokens on the time line of a sequence. Visibility is decided on their order, relative position
+schemes on their positions; both travel with the tokens and never follow from the shape of a tensor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from x_transformers.positions.distance import DistanceBias
+    from x_transformers.positions.rotary import Rotation
+
+
+@dataclass(frozen=True)
+class Span:
+    """A run of consecutive tokens: the first has order `start`, the next one more, and so on."""
+
+    start: int = 0
+    length: int = 0
+    pos: Tensor | None = None  # (b|1, length) positions of their own; None: the order
+    visible: Tensor | None = None  # (b, length) bool, False where no query may look; None: everywhere
+
+    def order(self, device: torch.device) -> Tensor:
+        return torch.arange(self.start, self.start + self.length, device=device)
+
+    def positions(self, device: torch.device) -> Tensor:
+        return self.order(device)[None] if self.pos is None else self.pos
+
+    def last(self, count: int) -> Span:
+        """The latest `count` tokens."""
+        cut = self.length - count
+        if cut == 0:
+            return self
+        keep = lambda t: None if t is None else t[:, cut:]
+        return Span(self.start + cut, count, keep(self.pos), keep(self.visible))
+
+    def first(self, count: int) -> Span:
+        """The earliest `count` tokens."""
+        keep = lambda t: None if t is None else t[:, :count]
+        return Span(self.start, count, keep(self.pos), keep(self.visible))
+
+    def join(self, later: Span, device: torch.device) -> Span:
+        """This span followed by `later`."""
+        if self.length == 0:
+            return later
+        pos = visible = None
+        if self.pos is not None or later.pos is not None:
+            pos = _cat(self.positions(device), later.positions(device))
+        if self.visible is not None or later.visible is not None:
+            visible = _cat(self._seen(device), later._seen(device))
+        return Span(self.start, self.length + later.length, pos, visible)
+
+    def _seen(self, device: torch.device) -> Tensor:
+        if self.visible is not None:
+            return self.visible
+        return torch.ones((1, self.length), dtype=torch.bool, device=device)
+
+
+def _cat(a: Tensor, b: Tensor) -> Tensor:
+    batch = max(a.shape[0], b.shape[0])
+    return torch.cat((a.expand(batch, -1), b.expand(batch, -1)), dim=-1)
+
+
+@dataclass
+class Trace:
+    """What the caller asked to see of a forward pass; layers append to it."""
+
+    maps: bool = False  # attention maps too, which only the reference backend forms
+    fused_maps: bool = False  # even of layers that were built with attn_flash=True
+    hiddens: list[Tensor] = field(default_factory=list)  # stream entering every self-attention layer
+    layer_hiddens: list[Tensor] = field(default_factory=list)  # branch input of every layer, then the last stream
+    attention: list[Any] = field(default_factory=list)  # `Intermediates` of every attention layer
+    past: list[Any] = field(default_factory=list)  # those of the call before, when decoding the 2.0.1 way
+
+
+@dataclass(frozen=True)
+class Call:
+    """One forward pass, the same for all layers. Nobody writes to it, except into `shared`."""
+
+    queries: Span  # the tokens of this call
+    keys: Span  # all tokens that self-attention can look at: memories, earlier tokens, and these
+    context: Tensor | None = None  # (b, c, dim_context) tokens that cross-attention looks at
+    context_keys: Span | None = None
+    mask: Tensor | None = None  # (b, n) bool: attention puts out zero where False
+    padding: Tensor | None = None  # (b, n) bool: True where no token is, only left padding
+    attn_mask: Tensor | None = None  # broadcastable to (b, h, i, j) bool
+    attn_bias: Tensor | None = None  # broadcastable to (b, h, i, j), added to the scores
+    condition: Tensor | None = None  # (b, 1|n, dim_condition)
+    rotation: Rotation | None = None  # turns of the queries and of the new keys
+    context_rotation: Rotation | None = None
+    bias: DistanceBias | None = None  # the relative position bias that all layers share
+    keep_state: bool = True  # False in training: nothing is retained
+    trace: Trace | None = None
+    shared: dict[Any, Any] = field(default_factory=dict)  # masks and biases, computed once and used by all layers
+
+    def once(self, key: Any, make: Any) -> Any:
+        """The result of `make()`, computed by the first layer that asks."""
+        if key not in self.shared:
+            self.shared[key] = make()
+        return self.shared[key]
+
+    def with_(self, **changes: Any) -> Call:
+        """The same call with some fields replaced; what was shared stays behind."""
+        return replace(self, shared={}, **changes)
+
+
+@dataclass
+class Depth:
+    """Handed down the layers of one forward pass. Each field has one writer."""
+
+    values: dict[str, Tensor] = field(default_factory=dict)  # attention: values of the first layer of each kind
+    scores: dict[str, Tensor] = field(default_factory=dict)  # attention: logits of the layer before, by kind
+    dual: Tensor | None = None  # ResiDual's second, un-normed stream (residuals.py)

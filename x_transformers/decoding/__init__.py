@@ -1,0 +1,1 @@
+"""Generation: from logits to tokens, step by step over a state."""

@@ -1,0 +1,64 @@
+"""Filters of logits before sampling: logits -> logits with what is ruled out at -inf. Pure functions over the last axis.
+
+Top-k (1805.04833), nucleus or top-p (1904.09751), top-a, min-p (2407.01082), contrastive decoding (2210.15097, 2309.09117).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from x_transformers.errors import InputError
+
+
+def top_k(logits: Tensor, frac_num_tokens: float = 0.1, k: int | None = None) -> Tensor:
+    """Keep the k largest, or the largest tenth (rounded up)."""
+    count = min(math.ceil(frac_num_tokens * logits.shape[-1]) if k is None else k, logits.shape[-1])
+    if count < 1:
+        raise InputError(f'top_k with k={k}, frac_num_tokens={frac_num_tokens} keeps no token; expected at least one')
+    kept = logits.topk(count, dim=-1)
+    return torch.full_like(logits, -torch.inf).scatter(-1, kept.indices, kept.values)
+
+
+def top_p(logits: Tensor, thres: float = 0.9) -> Tensor:
+    """Keep the most probable tokens until their probability exceeds `thres`; the first always."""
+    ordered, index = logits.sort(dim=-1, descending=True)
+    before = ordered.softmax(dim=-1).cumsum(dim=-1).roll(1, dims=-1)
+    before[..., 0] = 0.0
+    dropped = before > thres
+    dropped[..., 0] = False
+    return torch.full_like(logits, -torch.inf).scatter(-1, index, ordered.masked_fill(dropped, -torch.inf))
+
+
+def top_a(logits: Tensor, min_p_pow: float = 2.0, min_p_ratio: float = 0.02) -> Tensor:
+    """Keep tokens whose probability is at least ratio * (largest probability) ** pow."""
+    probs = logits.softmax(dim=-1)
+    limit = probs.amax(dim=-1, keepdim=True) ** min_p_pow * min_p_ratio
+    return logits.masked_fill(probs < limit, -torch.inf)
+
+
+def min_p(logits: Tensor, min_p: float = 0.1) -> Tensor:
+    """Keep tokens whose probability is at least `min_p` times the largest."""
+    probs = logits.softmax(dim=-1)
+    return logits.masked_fill(probs < min_p * probs.amax(dim=-1, keepdim=True), -torch.inf)
+
+
+FILTER_LOGITS_FN: dict[str, Callable[..., Tensor]] = {'top_p': top_p, 'top_k': top_k, 'top_a': top_a, 'min_p': min_p}
+
+
+def contrastive_decode_fn(expert_logits: Tensor, amateur_logits: Tensor, alpha: float = 0.1, beta: float = 0.5) -> Tensor:
+    """What an expert says more than an amateur, among tokens that the expert finds plausible."""
+    cutoff = math.log(alpha) + expert_logits.amax(dim=-1, keepdim=True)
+    sharpened = (1 + beta) * expert_logits - beta * amateur_logits
+    return sharpened.masked_fill(expert_logits < cutoff, -torch.finfo(expert_logits.dtype).max)
+
+
+def pick(logits: Tensor, temperature: float, keep: Callable[[Tensor], Tensor], generator: torch.Generator | None) -> Tensor:
+    """(b, vocabulary) -> (b,): the best token at temperature zero, otherwise a sample of what the filter keeps."""
+    if temperature == 0.0:
+        return logits.argmax(dim=-1)
+    probs = (keep(logits) / temperature).softmax(dim=-1)
+    return torch.multinomial(probs, 1, generator=generator)[:, 0]

@@ -1,0 +1,174 @@
+"""From what a user gives a layer stack to the `Call` that its layers get, and the states they start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from x_transformers.call import Call, Span, Trace
+from x_transformers.errors import DecodeError, InputError
+from x_transformers.inputs import expect, expect_kind, expect_optional
+from x_transformers.positions.rotary import Rotation
+from x_transformers.state import Fresh, StackState
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The optional inputs of a layer stack; b batch, n new tokens, c context tokens, m memories."""
+
+    context: Tensor | None = None  # (b, c, dim_context)
+    mask: Tensor | None = None  # (b, n) bool
+    context_mask: Tensor | None = None  # (b, c) bool
+    attn_mask: Tensor | None = None  # (i, j), (h, i, j) or (b|1, h|1, i, j) bool
+    self_attn_kv_mask: Tensor | None = None  # (b, n) bool
+    mems: Sequence[Tensor | None] | None = None  # one (b, m, dim) per executed self-attention
+    mem_masks: Sequence[Tensor | None] | None = None  # one (b, m) bool per executed self-attention
+    seq_start_pos: Tensor | None = None  # (b,) tokens of left padding
+    rotary_pos_emb: tuple[Tensor, Tensor | float] | None = None
+    pos: Tensor | None = None  # (n,) or (b, n)
+    context_pos: Tensor | None = None
+    attn_bias: Tensor | None = None  # broadcastable to (b, h, i, j)
+
+
+def check(x: Tensor, given: Inputs, stack: Any, fresh: bool) -> None:
+    """Whether the inputs fit each other and the stack, before anything is computed."""
+    expect('x', x, (None, None, stack.dim), 'float', f'a layer stack takes embeddings of width dim={stack.dim}')
+    b, n = x.shape[:2]
+    if n == 0 or b == 0:
+        raise InputError(f'x has shape {tuple(x.shape)}: there must be at least one sequence of at least one token')
+    expect_optional('mask', given.mask, (b, n), 'bool')
+    expect_optional('self_attn_kv_mask', given.self_attn_kv_mask, (b, n), 'bool')
+    expect_optional('seq_start_pos', given.seq_start_pos, (b,), 'int')
+    if stack.cross_attend and given.context is None and fresh:
+        raise InputError('context is missing: cross_attend=True makes layers look at one; give context=(b, c, dim)')
+    if given.context is not None:
+        if not stack.cross_attend:
+            raise InputError('context was given, but no layer looks at one; build the stack with cross_attend=True')
+        expect('context', given.context, (b, None, None), 'float')
+        expect_optional('context_mask', given.context_mask, (b, given.context.shape[1]), 'bool')
+    for name in ('mems', 'mem_masks'):
+        listed = getattr(given, name)
+        if isinstance(listed, Tensor) or (listed is not None and not isinstance(listed, Sequence)):
+            raise InputError(f'{name} must be a list with one tensor per self-attention layer, got {type(listed).__name__}')
+    if given.attn_mask is not None:
+        expect_kind('attn_mask', given.attn_mask, 'bool')
+    if given.attn_mask is not None and not fresh:
+        raise DecodeError('attn_mask cannot be combined with earlier tokens (cache or state): it says nothing of them. Run the whole sequence.')
+
+
+def begin(stack: Any, x: Tensor, given: Inputs, state: StackState | None, condition: Tensor | None, keep: bool, trace: Trace | None) -> Call:
+    """The call for these inputs after these earlier tokens."""
+    (b, n), device = x.shape[:2], x.device
+    fresh = state is None or state.length == 0
+    past = Span() if state is None else state.keys
+    memory = max((m.shape[1] for m in given.mems or () if m is not None), default=0) if fresh else 0
+    if memory:
+        past = Span(-memory, memory, memory_positions(given.pos, memory, n))
+    padding = None
+    new_visible = given.mask if given.self_attn_kv_mask is None and given.seq_start_pos is None else given.self_attn_kv_mask
+    start = past.start + past.length
+    if given.seq_start_pos is not None:
+        real = torch.arange(start, start + n, device=device) >= given.seq_start_pos[:, None]
+        new_visible = real if new_visible is None else new_visible & real
+        padding = ~real
+    queries = Span(start, n, own_positions(given.pos, n), new_visible)
+    keys = past.join(queries, device)
+    context, context_keys = context_span(given, state)
+    rotation, context_rotation = rotations(stack, given, queries, keys, context_keys, memory + n, device)
+    return Call(
+        queries=replace(queries, visible=None),
+        keys=keys,
+        context=context,
+        context_keys=context_keys,
+        mask=given.mask,
+        padding=padding,
+        attn_mask=attended(given.attn_mask, keys.length, n),
+        attn_bias=None if given.attn_bias is None else rows_of(given.attn_bias, n),
+        condition=condition,
+        rotation=rotation,
+        context_rotation=context_rotation,
+        bias=stack.rel_pos,
+        keep_state=keep,
+        trace=trace,
+    )
+
+
+def own_positions(pos: Tensor | None, n: int) -> Tensor | None:
+    """(b|1, n): the given positions of the new tokens."""
+    if pos is None:
+        return None
+    return (pos[None] if pos.ndim == 1 else pos)[:, -n:]
+
+
+def memory_positions(pos: Tensor | None, memory: int, n: int) -> Tensor | None:
+    """(b|1, m): given with those of the tokens, or counting up to the first of them."""
+    if pos is None:
+        return None
+    pos = pos[None] if pos.ndim == 1 else pos
+    if pos.shape[1] == memory + n:
+        return pos[:, :memory]
+    return pos[:, :1] - torch.arange(memory, 0, -1, device=pos.device)
+
+
+def context_span(given: Inputs, state: StackState | None) -> tuple[Tensor | None, Span | None]:
+    """The context and where its tokens stand; remembered after the first chunk."""
+    if state is not None and state.context is not None:
+        return given.context, state.context
+    if given.context is None:
+        return None, None
+    pos = given.context_pos
+    pos = pos[None] if pos is not None and pos.ndim == 1 else pos
+    return given.context, Span(0, given.context.shape[1], pos, given.context_mask)
+
+
+def rotations(
+    stack: Any, given: Inputs, queries: Span, keys: Span, context: Span | None, new: int, device: torch.device
+) -> tuple[Rotation | None, Rotation | None]:
+    """Turns for self-attention, and for cross-attention where the context has positions."""
+    rotary = stack.rotary_pos_emb
+    if rotary is None:
+        return None, None
+    if given.rotary_pos_emb is not None:
+        own = Rotation.given(*given.rotary_pos_emb, queries.length)
+    else:
+        own = rotary.rotation(queries, keys, device, new)
+    if context is None or context.pos is None:
+        return own, None
+    return own, rotary.rotation(queries, context, device)
+
+
+def attended(attn_mask: Tensor | None, keys: int, n: int) -> Tensor | None:
+    """`attn_mask` (..., i, j) over all keys: memories that it does not mention can be seen."""
+    if attn_mask is None:
+        return None
+    if attn_mask.shape[-1] not in (keys, n) or attn_mask.shape[-2] not in (n, 1):
+        raise InputError(f'attn_mask has shape {tuple(attn_mask.shape)}, expected (..., {n}, {keys}) for {n} queries and {keys} keys')
+    missing = keys - attn_mask.shape[-1]
+    return torch.nn.functional.pad(attn_mask, (missing, 0), value=True)
+
+
+def rows_of(attn_bias: Tensor, n: int) -> Tensor:
+    """The rows of a bias (..., i, j) that belong to the new tokens."""
+    return attn_bias[..., -n:, :] if attn_bias.shape[-2] > n else attn_bias
+
+
+def first_states(steps: Sequence[Any], given: Inputs, capacity: int | None) -> tuple[Any, ...]:
+    """What each executed layer starts from: memories go to self-attentions, in order of execution."""
+    mems, masks = list(given.mems or ()), list(given.mem_masks or ())
+    states = []
+    for step in steps:
+        if step.kind != 'a':
+            states.append(None)
+            continue
+        mem = mems.pop(0) if mems else None
+        mem_mask = masks.pop(0) if masks else None
+        if mem is not None and mem.shape[1] == 0:
+            mem = None
+        if mem is not None and mem_mask is not None:
+            expect('mem_masks', mem_mask, tuple(mem.shape[:2]), 'bool')
+        states.append(None if mem is None and capacity is None else Fresh(mem, mem_mask if mem is not None else None, capacity))
+    return tuple(states)

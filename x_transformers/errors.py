@@ -1,0 +1,17 @@
+"""What a user can get wrong, one class per kind. Every message names the argument, its value and the way out."""
+
+
+class FlagError(ValueError):
+    """A keyword is unknown, has an impossible value, or clashes with another."""
+
+
+class BackendError(FlagError):
+    """The attention backend that was asked for cannot run the recipe that the flags make."""
+
+
+class InputError(ValueError):
+    """A tensor given to a model does not fit: its shape, dtype, length or values."""
+
+
+class DecodeError(RuntimeError):
+    """Decoding in pieces is not possible: the model refuses rather than returning other numbers."""

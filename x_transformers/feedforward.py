@@ -1,0 +1,89 @@
+"""Feed-forward: two linear maps around an activation, optionally gated (GLU, 2002.05202)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from x_transformers.flags import Config, configured, demands, flag, pick
+from x_transformers.norms import LayerNorm
+
+
+class ReluSquared(nn.Module):
+    """Square of ReLU (Primer, 2109.08668)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x).square()
+
+
+class GLU(nn.Module):
+    """One linear map gives value and gate: value * activation(gate), times a learned gain with `mult_bias` (2002.05202)."""
+
+    def __init__(self, dim_in: int, dim_out: int, activation: nn.Module, mult_bias: bool = False):
+        super().__init__()
+        self.act = activation
+        self.proj = nn.Linear(dim_in, dim_out * 2)
+        self.mult_bias = nn.Parameter(torch.ones(dim_out)) if mult_bias else 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        out = value * self.act(gate)
+        return out * self.mult_bias if isinstance(self.mult_bias, Tensor) else out
+
+
+ACTIVATIONS = {'relu_squared': ReluSquared, 'swish': nn.SiLU}  # the first that is on
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedForwardConfig(Config):
+    """The flags of the feed-forward."""
+
+    dim: int = flag(doc='Width of the tokens.', at_least=1)
+    dim_out: int | None = flag(None, 'Width of the output; `dim` by default. Other widths only outside of a layer stack.', at_least=1)
+    mult: float = flag(4, 'Hidden width as a multiple of `dim`.', example={'mult': 2}, at_least=1e-9)
+    glu: bool = flag(False, 'Gate the hidden layer by a second projection.', paper='2002.05202')
+    glu_mult_bias: bool = flag(False, 'Learned gain on the gated hidden layer.', example={'glu': True, 'glu_mult_bias': True})
+    swish: bool = flag(False, 'SiLU instead of GELU.', paper='1710.05941')
+    relu_squared: bool = flag(False, 'Square of ReLU as activation.', paper='2109.08668')
+    post_act_ln: bool = flag(False, 'LayerNorm after the activation.', paper='2110.09456')
+    dropout: float = flag(0.0, 'Dropout of the hidden layer.', paper='1207.0580', example={'dropout': 0.5}, at_least=0, at_most=1)
+    no_bias: bool = flag(False, "No biases (a GLU's projection keeps its own).", paper='2204.02311')
+    zero_init_output: bool = flag(False, 'Start the last projection at zero.')
+
+    rules = (demands('mult', lambda c: int(c.dim * c.mult) >= 1, 'no hidden feature would be left. Raise it.'),)
+    positional = (
+        'dim', 'dim_out', 'mult', 'glu', 'glu_mult_bias', 'swish', 'relu_squared', 'post_act_ln', 'dropout', 'no_bias', 'zero_init_output',
+    )  # fmt: skip
+
+
+@configured(FeedForwardConfig)
+class FeedForward(nn.Module):
+    """(..., dim) -> (..., dim_out), each token on its own.
+
+    >>> FeedForward(dim=512, glu=True)(torch.randn(1, 16, 512)).shape
+    torch.Size([1, 16, 512])
+    """
+
+    def __init__(self, config: Any = None, /, *args: Any, **keywords: Any):
+        super().__init__()
+        cfg = self.config = FeedForwardConfig.of(config, args, keywords)
+        hidden, bias = int(cfg.dim * cfg.mult), not cfg.no_bias
+        activation = pick(cfg, ACTIVATIONS, default=nn.GELU)()
+        widen = (
+            GLU(cfg.dim, hidden, activation, mult_bias=cfg.glu_mult_bias)
+            if cfg.glu
+            else nn.Sequential(nn.Linear(cfg.dim, hidden, bias=bias), activation)
+        )
+        norm = (LayerNorm(hidden),) if cfg.post_act_ln else ()
+        contract = nn.Linear(hidden, cfg.dim_out or cfg.dim, bias=bias)
+        if cfg.zero_init_output:
+            for parameter in contract.parameters():
+                nn.init.zeros_(parameter)
+        self.ff = nn.Sequential(widen, *norm, nn.Dropout(cfg.dropout), contract)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ff(x)

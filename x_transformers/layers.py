@@ -1,0 +1,342 @@
+"""Layer stacks: the loop over the plan. Flags become a plan, the plan becomes layers, and the layers have no flags."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from x_transformers.attention import Attention
+from x_transformers.attention.attend import Intermediates
+from x_transformers.attention.config import AttentionConfig
+from x_transformers.attention.scores import softclamp
+from x_transformers.branch import Scale, run_branch
+from x_transformers.call import Call, Depth, Trace
+from x_transformers.entry import Inputs, begin, check, first_states
+from x_transformers.errors import DecodeError
+from x_transformers.feedforward import FeedForward, FeedForwardConfig
+from x_transformers.flags import configured, flag, group
+from x_transformers.norms import NormFlags, Unchanged, make_norm, norm_slots, normed
+from x_transformers.plan import LayerSpec, Plan, PlanFlags, plan
+from x_transformers.positions.flags import PositionFlags, make_bias, make_rotary
+from x_transformers.residuals import ResidualFlags, make_residual
+from x_transformers.shift import ShiftFlags, ShiftTokens, shifts_of
+from x_transformers.state import Fresh, StackState
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayersConfig(PositionFlags, ShiftFlags, ResidualFlags, NormFlags, PlanFlags):
+    """Every flag of a layer stack; those of its parts by the prefixes `attn_`, `cross_attn_` and `ff_`."""
+
+    dim: int = flag(doc='Width of the tokens.', at_least=1)
+    heads: int = flag(8, 'Attention heads.', paper='1706.03762', example={'heads': 2}, at_least=1)
+    causal: bool = flag(False, 'Tokens see only themselves and what came before.')
+    residual_attn: bool = flag(False, 'Add the scores of the self-attention before.', paper='2012.11747')
+    cross_residual_attn: bool = flag(False, 'Add the scores of the cross-attention before.', paper='2012.11747', example={'cross_attend': True, 'cross_residual_attn': True}, inputs=('context',))  # fmt: skip
+    zero_init_branch_output: bool = flag(False, 'Start every branch at zero.')
+
+    attn: AttentionConfig = group(AttentionConfig, 'attn_', shares=('dim', 'heads', 'causal'))
+    cross_attn: AttentionConfig = group(AttentionConfig, 'cross_attn_', inherits='attn', shares=('dim', 'heads'), fixes={'causal': False})
+    ff: FeedForwardConfig = group(FeedForwardConfig, 'ff_', shares=('dim',))
+
+    positional = (
+        'dim', 'depth', 'heads', 'causal', 'cross_attend', 'only_cross', 'use_scalenorm', 'use_rmsnorm', 'use_simple_rmsnorm',
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig(LayersConfig):
+    fixed = ('causal',)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig(LayersConfig):
+    causal: bool = flag(True, 'Tokens see only themselves and what came before.')
+    fixed = ('causal',)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossAttenderConfig(LayersConfig):
+    cross_attend: bool = flag(True, 'Cross-attention to a context in each block.', inputs=('context',))
+    only_cross: bool = flag(True, 'No self-attention.')
+    fixed = ('cross_attend', 'only_cross')
+
+
+@dataclass
+class LayerIntermediates:
+    """What one pass of a stack shows. The last four fields are filled by model wrappers."""
+
+    hiddens: list[Tensor] | None = None  # stream entering each executed self-attention
+    last_hidden: Tensor | None = None
+    attn_intermediates: list[Intermediates] | None = None  # of every executed attention, in order
+    layer_hiddens: list[Tensor] | None = None  # branch input of every executed layer, then the last stream
+    attn_z_loss: Tensor | None = None
+    mems: list[Tensor] | None = None
+    memory_tokens: Tensor | None = None
+    logit_entropies: Tensor | None = None
+    state: StackState | None = None  # what a later call needs to go on from here
+
+
+class Layer(nn.ModuleList):
+    """One residual branch: [norms before, after and around it; the branch; how it joins the stream].
+
+    Every flag of the layer already became one of these parts. It can be indexed as in 2.0.1: `layer[1].to_q`.
+    """
+
+    def __init__(self, norms: nn.ModuleList, branch: nn.Module, residual: nn.Module):
+        super().__init__([norms, branch, residual])
+
+    norms = property(lambda self: self[0])
+    branch = property(lambda self: self[1])
+    residual = property(lambda self: self[2])
+
+    def forward(self, x: Tensor, call: Call, depth: Depth, state: Any) -> tuple[Tensor, Any]:
+        before, after, around = self.norms
+        inputs, stream, joining = self.residual.prepare(x, depth)
+        if call.trace is not None:
+            call.trace.layer_hiddens.append(inputs)
+        if isinstance(state, Fresh) and state.memory is not None:
+            state = replace(state, memory=normed(before, state.memory, call))
+        y, state = run_branch(self.branch, normed(before, inputs, call), call, depth, state)
+        x = self.residual(normed(after, y, call), stream, **joining)
+        return normed(around, x, call), state
+
+
+def build_layer(kind: str, shift: int, cfg: Any) -> Layer:
+    """Norms, branch and residual of one layer, from the tables of their files."""
+    branch = BRANCHES[kind](cfg)
+    if shift:
+        branch = ShiftTokens(shifts_of(shift, cfg.causal), branch)
+    return Layer(norm_slots(cfg, cfg.dim), branch, make_residual(cfg, cfg.dim))
+
+
+def self_attention(cfg: Any) -> nn.Module:
+    zero = cfg.zero_init_branch_output or cfg.attn.zero_init_output
+    return Attention(replace(cfg.attn, carries_scores=cfg.residual_attn, zero_init_output=zero))
+
+
+def cross_attention(cfg: Any) -> nn.Module:
+    zero = cfg.zero_init_branch_output or cfg.cross_attn.zero_init_output
+    return Attention(replace(cfg.cross_attn, cross=True, carries_scores=cfg.cross_residual_attn, zero_init_output=zero))
+
+
+def feed_forward(cfg: Any) -> nn.Module:
+    branch = FeedForward(replace(cfg.ff, zero_init_output=cfg.zero_init_branch_output or cfg.ff.zero_init_output))
+    return Scale(0.5, branch) if cfg.macaron else branch
+
+
+BRANCHES = {'a': self_attention, 'c': cross_attention, 'f': feed_forward}
+
+
+@configured(LayersConfig)
+class AttentionLayers(nn.Module):
+    """A stack of attention and feed-forward layers, made of the flags in the catalogue.
+
+    `forward(x (b, n, dim), ...)` returns (b, n, dim); with `return_hiddens=True` also `LayerIntermediates`, with
+    `return_state=True` also the `StackState` that a later call with the next tokens goes on from (`state=`).
+    """
+
+    config_class: type[LayersConfig]
+
+    def __init__(self, config: Any = None, /, *args: Any, **keywords: Any):
+        super().__init__()
+        cfg = self.config = self.config_class.of(config, args, keywords)
+        self.plan: Plan = plan(cfg)
+        self.dim = cfg.dim
+        self.causal = cfg.causal
+        self.cross_attend = cfg.cross_attend
+        self.layer_types = self.plan.kinds
+        self.layers_execute_order = self.plan.order
+        self.num_attn_layers = self.plan.kinds.count('a')
+        self.depth = 1 if cfg.weight_tie_layers else cfg.depth or len(self.plan.order)
+        self.disable_abs_pos_emb = cfg.leaves_out_abs_pos
+        self.softclamp_output = cfg.softclamp_output_value if cfg.softclamp_output else None
+
+        self.layers = nn.ModuleList(
+            build_layer(kind, shift, cfg) for kind, shift in zip(self.plan.kinds, self.plan.shifts, strict=True)
+        )
+        self.rotary_pos_emb = make_rotary(cfg)
+        self.rel_pos = make_bias(cfg)
+        ends_normed = cfg.norms_first or cfg.resi_dual
+        self.final_norm = make_norm(cfg, cfg.dim) if ends_normed else Unchanged()
+
+    def extra_repr(self) -> str:
+        return f'plan={self.plan}'
+
+    # ------------------------------------------------------------------ decoding
+
+    @property
+    def why_not_decode(self) -> str | None:
+        """Why this stack cannot go on from earlier tokens, or None."""
+        if self.causal or 'a' not in self.layer_types and not any(self.plan.shifts):
+            return None
+        return (
+            f'{type(self).__name__} looks at later tokens as well, so outputs change when tokens are added and cannot be made in '
+            'pieces. Run the whole sequence (cache_kv=False when generating), or use a Decoder.'
+        )
+
+    @property
+    def can_cache_kv(self) -> bool:
+        return self.why_not_decode is None
+
+    def empty_state(self, capacity: int | None = None) -> StackState:
+        """The state before the first token; with a `capacity` (tokens), keys are preallocated and written in place."""
+        from x_transformers.call import Span
+
+        return StackState(Span(), first_states(self.plan.steps(), Inputs(), capacity))
+
+    # ------------------------------------------------------------------ forward
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+        context_mask: Tensor | None = None,
+        attn_mask: Tensor | None = None,
+        self_attn_kv_mask: Tensor | None = None,
+        mems: Sequence[Tensor | None] | None = None,
+        mem_masks: Sequence[Tensor | None] | None = None,
+        seq_start_pos: Tensor | None = None,
+        cache: LayerIntermediates | None = None,
+        cache_age: int | None = None,
+        return_hiddens: bool = False,
+        rotary_pos_emb: tuple[Tensor, Tensor | float] | None = None,
+        pos: Tensor | None = None,
+        context_pos: Tensor | None = None,
+        attn_bias: Tensor | None = None,
+        layers_execute_order: tuple[int, ...] | None = None,
+        *,
+        state: StackState | None = None,
+        return_state: bool = False,
+        return_maps: bool | None = None,
+    ) -> Any:
+        """x (b, n, dim): all tokens, or with `state` the new ones.
+
+        context (b, c, d), context_mask (b, c): what cross-attention looks at. mask (b, n) bool: padding; attention
+        puts out zero there. self_attn_kv_mask (b, n): hides keys only. attn_mask (i, j), (h, i, j) or (b, h, i, j).
+        mems, mem_masks: Transformer-XL memories, one per self-attention. seq_start_pos (b,): tokens of left padding.
+        cache: the intermediates of an earlier call (then `x` may be the whole sequence, or the new tokens).
+        pos, context_pos (n,) or (b, n): positions of the tokens. rotary_pos_emb: ready angles. attn_bias: added to scores.
+        """
+        if cache is not None:
+            state = self.state_of(cache)
+            x, mask, self_attn_kv_mask, pos = only_new(x, state, cache_age, mask, self_attn_kv_mask, pos)
+        given = Inputs(
+            context, mask, context_mask, attn_mask, self_attn_kv_mask, mems, mem_masks, seq_start_pos, rotary_pos_emb, pos, context_pos, attn_bias
+        )
+        fresh = state is None or state.length == 0
+        check(x, given, self, fresh)
+        if not fresh and self.why_not_decode:
+            raise DecodeError(self.why_not_decode)
+        trace = None
+        if return_hiddens:
+            past = list(cache.attn_intermediates or ()) if cache is not None else []
+            trace = Trace(maps=return_maps is not False, fused_maps=bool(return_maps), past=past)
+        call = begin(self, x, given, state, None, return_hiddens or return_state, trace)
+        steps = self.plan.steps(layers_execute_order)
+        states = self.states_for(steps, given, state)
+        x, after = self.run(x, call, steps, states)
+        extra = 0 if state is None else state.extra
+        new_state = StackState(call.keys, after, call.context_keys, extra) if call.keep_state and self.can_cache_kv else None
+        if trace is not None:
+            seen = LayerIntermediates(trace.hiddens, x, trace.attention, trace.layer_hiddens, state=new_state)
+            return x, seen
+        if return_state:
+            if new_state is None:
+                raise DecodeError(self.why_not_decode or '')
+            return x, new_state
+        return x
+
+    def states_for(self, steps: Sequence[LayerSpec], given: Inputs, state: StackState | None) -> tuple[Any, ...]:
+        """One state per executed layer."""
+        if state is None:
+            return first_states(steps, given, None)
+        if len(state.layers) != len(steps):
+            raise DecodeError(
+                f'the state is of {len(state.layers)} executed layers, but layers_execute_order runs {len(steps)}; use one order throughout'
+            )
+        if state.length == 0 and given.mems:
+            room = next((s.capacity for s in state.layers if isinstance(s, Fresh)), None)
+            return first_states(steps, given, room)
+        return state.layers
+
+    def run(self, x: Tensor, call: Call, steps: Sequence[LayerSpec], states: Sequence[Any]) -> tuple[Tensor, tuple[Any, ...]]:
+        """The loop over the executed layers."""
+        depth, after = Depth(), []
+        for step, state in zip(steps, states, strict=True):
+            if self.training and step.dropout > 0 and random.random() < step.dropout:
+                after.append(state)
+                continue
+            if call.trace is not None and step.kind == 'a':
+                call.trace.hiddens.append(x)
+            x, state = self.layers[step.module](x, call, depth, state)
+            after.append(state)
+        if call.trace is not None:
+            call.trace.layer_hiddens.append(x)
+        if self.softclamp_output is not None:
+            x = softclamp(x, self.softclamp_output)
+        return (x + self.final_norm(depth.dual) if depth.dual is not None else normed(self.final_norm, x, call)), tuple(after)
+
+    def state_of(self, cache: LayerIntermediates) -> StackState:
+        """The state in the intermediates of an earlier call."""
+        if cache.state is None:
+            raise DecodeError(self.why_not_decode or 'cache holds no state: give the intermediates that an earlier call of this model returned')
+        return cache.state
+
+
+def only_new(x: Tensor, state: StackState, cache_age: int | None, *beside: Tensor | None) -> tuple[Any, ...]:
+    """The new tokens of `x`, which is the whole sequence when it is longer than what is remembered."""
+    n = x.shape[1]
+    new = cache_age if cache_age is not None else n - state.remembered if n > state.remembered else n
+    if new <= 0 or new >= n:
+        return (x, *beside)
+    return (x[:, -new:], *(t if t is None else t[..., -new:] for t in beside))
+
+
+@configured(EncoderConfig)
+class Encoder(AttentionLayers):
+    """A stack in which every token sees every other.
+
+    >>> Encoder(dim=32, depth=2)(torch.randn(1, 8, 32)).shape
+    torch.Size([1, 8, 32])
+    """
+
+
+@configured(DecoderConfig)
+class Decoder(AttentionLayers):
+    """A causal stack: every token sees itself and what came before.
+
+    >>> Decoder(dim=32, depth=2, rotary_pos_emb=True)(torch.randn(1, 8, 32)).shape
+    torch.Size([1, 8, 32])
+    """
+
+
+@configured(EncoderConfig)
+class PrefixDecoder(AttentionLayers):
+    """A causal stack whose first `prefix_attn_len` tokens, a number or one per row, are seen by all (1910.10683, §3.2)."""
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, *args: Any, attn_mask: Tensor | None = None, prefix_attn_len: int | Tensor | None = None, **kwargs: Any
+    ) -> Any:
+        order = torch.arange(x.shape[1], device=x.device)
+        allowed = order <= order[:, None]
+        if prefix_attn_len is not None:
+            length = prefix_attn_len[:, None, None, None] if isinstance(prefix_attn_len, Tensor) and prefix_attn_len.ndim else prefix_attn_len
+            allowed = allowed | (order < length)
+        if attn_mask is not None:
+            allowed = allowed & attn_mask
+        return super().forward(x, *args, attn_mask=allowed, **kwargs)
+
+
+@configured(CrossAttenderConfig)
+class CrossAttender(AttentionLayers):
+    """A stack of cross-attention and feed-forward layers; `forward(x, context=)`.
+
+    >>> CrossAttender(dim=32, depth=2)(torch.randn(1, 8, 32), context=torch.randn(1, 5, 32)).shape
+    torch.Size([1, 8, 32])
+    """

@@ -1,0 +1,50 @@
+"""ALiBi: attention loses a head's slope per token of distance (Press et al. 2021, 2108.12409)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from x_transformers.errors import FlagError
+from x_transformers.positions.distance import DistanceBias
+
+
+def alibi_slopes(heads: int) -> list[float]:
+    """The paper's slopes: a geometric series; between powers of two, every other one of the next series joins."""
+    power = 2 ** math.floor(math.log2(heads))
+    series = lambda count: [2.0 ** (-8.0 * (k + 1) / count) for k in range(count)]
+    return series(heads) if power == heads else series(power) + series(2 * power)[::2][: heads - power]
+
+
+class AlibiPositionalBias(DistanceBias):
+    """-slope times distance for the first `heads` heads, zero for the others up to `total_heads`.
+
+    >>> AlibiPositionalBias(heads=4, total_heads=8)(3, 5).shape
+    torch.Size([8, 3, 5])
+    """
+
+    slopes: Tensor
+
+    def __init__(self, heads: int, total_heads: int | None = None, slopes: Sequence[float] | None = None, **_ignored: object):
+        super().__init__()
+        self.heads = heads
+        self.total_heads = heads if total_heads is None else total_heads
+        chosen = alibi_slopes(heads) if slopes is None else list(slopes)
+        if len(chosen) != heads:
+            raise FlagError(f'slopes={slopes!r} has {len(chosen)} entries; expected one for each of {heads} heads')
+        padded = chosen + [0.0] * (self.total_heads - heads)
+        self.register_buffer('slopes', torch.tensor(padded), persistent=False)
+
+    def at(self, distance: Tensor) -> Tensor:
+        return -distance.abs()[..., None] * self.slopes
+
+    def forward_custom_pos(self, pos_i: Tensor, pos_j: Tensor | None = None) -> Tensor:
+        """Positions (n,) -> (total_heads, i, j), or (b, n) -> (b, total_heads, i, j)."""
+        pos_j = pos_i if pos_j is None else pos_j
+        bias = self.at(pos_i[..., :, None] - pos_j[..., None, :])  # ... i j h
+        return bias.movedim(-1, -3)
+
+

@@ -1,0 +1,36 @@
+"""Dynamic position bias: a small network from distance to bias (CrossFormer 2108.00154, SwinV2 2111.09883)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from x_transformers.errors import FlagError
+from x_transformers.norms import LayerNorm
+from x_transformers.positions.distance import DistanceBias
+
+
+class DynamicPositionBias(DistanceBias):
+    """An MLP of the distance, or of its signed logarithm, gives each head its bias.
+
+    >>> DynamicPositionBias(dim=16, heads=4, depth=2)(5, 5).shape
+    torch.Size([4, 5, 5])
+    """
+
+    def __init__(self, dim: int, *, heads: int, depth: int, log_distance: bool = False, norm: bool = False):
+        super().__init__()
+        if depth < 1:
+            raise FlagError(f'depth={depth} is too small: a dynamic position bias needs at least one hidden layer')
+        self.log_distance = log_distance
+        hidden = lambda width, made: nn.Sequential(nn.Linear(width, dim), made if norm else nn.Identity(), nn.SiLU())
+        self.mlp = nn.ModuleList([hidden(1, LayerNorm(dim))])  # 2.0.1 checkpoints: the first norm is bias-free, later ones are not
+        self.mlp.extend(hidden(dim, nn.LayerNorm(dim)) for _ in range(depth - 1))
+        self.mlp.append(nn.Linear(dim, heads))
+
+    def at(self, distance: Tensor) -> Tensor:
+        t = distance.to(self.mlp[-1].weight.dtype)[..., None]  # type: ignore[arg-type]
+        if self.log_distance:
+            t = t.sign() * torch.log(t.abs() + 1)
+        for layer in self.mlp:
+            t = layer(t)
+        return t

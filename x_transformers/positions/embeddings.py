@@ -1,0 +1,82 @@
+"""Embeddings: of tokens, of absolute positions, and scaled sinusoids (1706.03762, 2202.10447)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from x_transformers.errors import FlagError, InputError
+
+
+class TokenEmbedding(nn.Module):
+    """A learned vector per token; `l2norm_embed` gives it unit length (fixnorm, 1910.05895).
+
+    >>> TokenEmbedding(32, 256)(torch.randint(0, 256, (2, 8))).shape
+    torch.Size([2, 8, 32])
+    """
+
+    def __init__(self, dim: int, num_tokens: int, l2norm_embed: bool = False):
+        super().__init__()
+        self.l2norm_embed = l2norm_embed
+        self.emb = nn.Embedding(num_tokens, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        vectors = self.emb(x.long())
+        return F.normalize(vectors, dim=-1) if self.l2norm_embed else vectors
+
+    def init_(self) -> None:
+        """Kaiming-normal vectors; nearly zero ones where their length is normed away."""
+        if self.l2norm_embed:
+            nn.init.normal_(self.emb.weight, std=1e-5)
+        else:
+            nn.init.kaiming_normal_(self.emb.weight)
+
+
+def absolute_positions(n: int, pos: Tensor | None, seq_start_pos: Tensor | None, device: torch.device) -> Tensor:
+    """(n,) or (b, n): the given positions, or 0..n-1, counted from each row's first real token."""
+    pos = torch.arange(n, device=device) if pos is None else pos
+    return pos if seq_start_pos is None else (pos - seq_start_pos[:, None]).clamp(min=0)
+
+
+class AbsolutePositionalEmbedding(nn.Module):
+    """A learned vector per position, scaled by dim^-1/2, or of unit length with `l2norm_embed`.
+
+    `forward(x (b, n, ...), pos=None, seq_start_pos=None)` returns (n, dim), or (b, n, dim) for positions by row.
+    """
+
+    def __init__(self, dim: int, max_seq_len: int, l2norm_embed: bool = False):
+        super().__init__()
+        self.scale = 1.0 if l2norm_embed else dim**-0.5
+        self.max_seq_len = max_seq_len
+        self.l2norm_embed = l2norm_embed
+        self.emb = nn.Embedding(max_seq_len, dim)
+
+    def forward(self, x: Tensor, pos: Tensor | None = None, seq_start_pos: Tensor | None = None) -> Tensor:
+        n = x.shape[1]
+        if n > self.max_seq_len:
+            raise InputError(
+                f'a sequence of {n} tokens is longer than max_seq_len={self.max_seq_len}, for which absolute position embeddings '
+                'were made; shorten it, raise max_seq_len, or use relative positions (rotary_pos_emb=True)'
+            )
+        vectors = self.emb(absolute_positions(n, pos, seq_start_pos, x.device)) * self.scale
+        return F.normalize(vectors, dim=-1) if self.l2norm_embed else vectors
+
+
+class ScaledSinusoidalEmbedding(nn.Module):
+    """All sines, then all cosines, of the position at geometric frequencies, times one learned scale (2202.10447)."""
+
+    inv_freq: Tensor
+
+    def __init__(self, dim: int, theta: int = 10000):
+        super().__init__()
+        if dim % 2:
+            raise FlagError(f'scaled_sinu_pos_emb needs an even width, got dim={dim}')
+        self.scale = nn.Parameter(torch.full((1,), dim**-0.5))
+        half = dim // 2
+        self.register_buffer('inv_freq', theta ** -(torch.arange(half).float() / half), persistent=False)
+
+    def forward(self, x: Tensor, pos: Tensor | None = None, seq_start_pos: Tensor | None = None) -> Tensor:
+        pos = absolute_positions(x.shape[1], pos, seq_start_pos, x.device)
+        angles = pos[..., None] * self.inv_freq
+        return torch.cat((angles.sin(), angles.cos()), dim=-1) * self.scale

@@ -1,0 +1,162 @@
+"""Rotary position embedding (Su et al. 2021, 2104.09864) and its length-extrapolating form xPos (2212.10554).
+
+Positions may be interpolated (2306.15595), or the base rescaled (NTK-aware). A `Rotation` holds the sines and
+cosines of one call: they are computed once and used by all layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from x_transformers.call import Span
+from x_transformers.errors import FlagError
+
+XPOS_GAMMA = 0.4  # the paper's smoothing of the per-feature decay
+
+
+class RotaryEmbedding(nn.Module):
+    """Angles of rotary position embedding for the first `dim` features of a head.
+
+    `forward(t (n,) or (b, n))` returns `(freqs, scale)`: angles (1|b, n, dim), each one twice in a row, and the
+    xPos scale of the same shape, or 1. `rotation(queries, keys, device)` is what layer stacks use.
+
+    >>> freqs, scale = RotaryEmbedding(8).forward_from_seq_len(5)
+    >>> freqs.shape
+    torch.Size([1, 5, 8])
+    """
+
+    inv_freq: Tensor
+    scale: Tensor | None
+
+    def __init__(
+        self,
+        dim: int,
+        use_xpos: bool = False,
+        scale_base: float = 512,
+        interpolation_factor: float = 1.0,
+        base: float = 10000,
+        base_rescale_factor: float = 1.0,
+    ):
+        super().__init__()
+        if interpolation_factor < 1:
+            raise FlagError(f'rotary_interpolation_factor={interpolation_factor} is too small: expected at least 1 (it divides positions)')
+        if base_rescale_factor != 1.0:
+            base = base * base_rescale_factor ** (dim / max(dim - 2, 1))
+        self.interpolation_factor = interpolation_factor
+        self.scale_base = scale_base
+        self.register_buffer('inv_freq', 1.0 / (base ** (torch.arange(0, dim, 2).float() / dim)))
+        decay = (torch.arange(0, dim, 2) + XPOS_GAMMA * dim) / ((1 + XPOS_GAMMA) * dim)
+        self.register_buffer('scale', decay if use_xpos else None)
+
+    def forward_from_seq_len(self, seq_len: int) -> tuple[Tensor, Tensor | float]:
+        return self.forward(torch.arange(seq_len, device=self.inv_freq.device))
+
+    def forward(self, t: Tensor) -> tuple[Tensor, Tensor | float]:
+        t = t[None] if t.ndim == 1 else t
+        freqs = self.angles(t).to(self.inv_freq.dtype).repeat_interleave(2, dim=-1)
+        if self.scale is None:
+            return freqs, 1.0
+        return freqs, self.decay(t, centre(t)).repeat_interleave(2, dim=-1)
+
+    def angles(self, pos: Tensor) -> Tensor:
+        """(b, n) -> (b, n, dim / 2), in double precision where the device has it: exact at any position."""
+        wide = torch.float32 if pos.device.type == 'mps' else torch.float64
+        return pos.to(wide)[..., None] * self.inv_freq.to(wide) / self.interpolation_factor
+
+    def decay(self, pos: Tensor, middle: Tensor | int) -> Tensor:
+        """xPos's factor for queries (its inverse for keys), (b, n) -> (b, n, dim / 2)."""
+        assert self.scale is not None
+        return self.scale ** ((pos - middle)[..., None].to(self.scale.dtype) / self.scale_base)
+
+    def rotation(self, queries: Span, keys: Span, device: torch.device, new: int | None = None) -> Rotation:
+        """Turns of `queries` and of the latest `new` of `keys` (all, when not given)."""
+        q_pos = queries.positions(device)
+        k_pos = keys.last(keys.length if new is None else new).positions(device)
+        q = Turn.of(self.angles(q_pos), self.inv_freq.dtype)
+        k = q if new == queries.length else Turn.of(self.angles(k_pos), self.inv_freq.dtype)
+        if self.scale is None:
+            return Rotation(q, k)
+        every = keys.positions(device)
+        middle = centre(every)  # any common centre gives the same scores: only differences remain
+        return Rotation(q, k, self.decay(q_pos, middle), 1 / self.decay(every, middle))
+
+
+def centre(pos: Tensor) -> Tensor:
+    """xPos measures positions from the middle of the sequence, so that its factors stay near one."""
+    return (pos.max() + 1) // 2
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Sines and cosines for a run of tokens: (b, 1, n, dim / 2)."""
+
+    cos: Tensor
+    sin: Tensor
+
+    @staticmethod
+    def of(angles: Tensor, dtype: torch.dtype) -> Turn:
+        return Turn(angles.cos().to(dtype)[:, None], angles.sin().to(dtype)[:, None])
+
+    def __call__(self, t: Tensor) -> Tensor:
+        """Turn the leading features of `t` (b, h, n, d) in adjacent pairs; the others pass."""
+        size = 2 * self.cos.shape[-1]
+        head, rest = t[..., :size], t[..., size:]
+        x, y = head.unflatten(-1, (-1, 2)).unbind(-1)
+        turned = torch.stack((x * self.cos - y * self.sin, y * self.cos + x * self.sin), dim=-1).flatten(-2)
+        turned = turned.to(t.dtype)
+        return turned if rest.shape[-1] == 0 else torch.cat((turned, rest), dim=-1)
+
+    def last(self, count: int) -> Turn:
+        return Turn(self.cos[..., -count:, :], self.sin[..., -count:, :])
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """What one call needs to place queries and keys."""
+
+    queries: Turn
+    keys: Turn  # of the keys that are new in this call
+    query_scale: Tensor | None = None  # xPos: (b, n, dim / 2)
+    key_scale: Tensor | None = None  # of all keys: kept keys are stored unscaled, so no factor ever overflows
+
+    @staticmethod
+    def given(freqs: Tensor, scale: Tensor | float, count: int) -> Rotation:
+        """From a pair that `RotaryEmbedding.forward` returned; the queries are the last `count`."""
+        angles = (freqs if freqs.ndim == 3 else freqs[None])[..., ::2]
+        keys = Turn.of(angles.double() if angles.device.type != 'mps' else angles, freqs.dtype)
+        if not isinstance(scale, Tensor):
+            return Rotation(keys.last(count), keys)
+        halves = (scale if scale.ndim == 3 else scale[None])[..., ::2]
+        return Rotation(keys.last(count), keys, halves[:, -count:], 1 / halves)
+
+
+def stretch(t: Tensor, factor: Tensor | None) -> Tensor:
+    """Multiply adjacent pairs of leading features of `t` (b, h, n, d) by `factor` (b, n, size / 2)."""
+    if factor is None:
+        return t
+    pairs = factor.repeat_interleave(2, dim=-1)[:, None].to(t.dtype)
+    size = pairs.shape[-1]
+    scaled = t[..., :size] * pairs
+    return scaled if size == t.shape[-1] else torch.cat((scaled, t[..., size:]), dim=-1)
+
+
+def rotate_half(x: Tensor) -> Tensor:
+    """(x0, x1, x2, x3) -> (-x1, x0, -x3, x2): a quarter turn of adjacent pairs."""
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack((-b, a), dim=-1).flatten(-2)
+
+
+def apply_rotary_pos_emb(t: Tensor, freqs: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+    """Rotate the leading features of `t` (..., n, d) by the last n rows of `freqs` ((b,) m, r)."""
+    n, size = t.shape[-2], freqs.shape[-1]
+    freqs = freqs[..., -n:, :]
+    scale = scale[..., -n:, :] if isinstance(scale, Tensor) else scale
+    if t.ndim == 4 and freqs.ndim == 3:
+        freqs = freqs[:, None]
+        scale = scale[:, None] if isinstance(scale, Tensor) and scale.ndim == 3 else scale
+    head, rest = t[..., :size], t[..., size:]
+    turned = (head * freqs.cos() * scale) + (rotate_half(head) * freqs.sin() * scale)
+    return torch.cat((turned, rest), dim=-1).to(t.dtype)

@@ -1,0 +1,232 @@
+"""What flows between calls: everything a layer remembers of earlier tokens.
+
+A state is a frozen dataclass of tensors, returned by a forward pass and given to the next. For every cut of
+every sequence, running the parts with the state passed on equals running the whole (the split law).
+Growing states are snapshots: an older one stays valid. Preallocated ones (`capacity`) are written in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from x_transformers.call import Span
+from x_transformers.errors import DecodeError
+
+Records = dict[str, Tensor]  # name -> (b, heads, keys, features)
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Before the first token: Transformer-XL memory (1901.02860) that goes ahead, and room for what will come."""
+
+    memory: Tensor | None = None  # (b, m, dim) rows of the residual stream
+    memory_mask: Tensor | None = None  # (b, m) bool
+    capacity: int | None = None  # None: grow by concatenation
+
+    def start(self, records: Records, lead: int) -> Keys | FixedKeys:
+        """The first keys; `lead` of them belong to no token and are never dropped."""
+        if self.capacity is None:
+            return Keys(records, lead, self.memory_mask)
+        room = lead + self.capacity + (0 if self.memory is None else self.memory.shape[1])
+        length = next(iter(records.values())).shape[-2]
+        if length > room:
+            raise DecodeError(_full(self.capacity, length - lead))
+        buffers = {name: t.new_empty((*t.shape[:-2], room, t.shape[-1])) for name, t in records.items()}
+        for name, t in records.items():
+            buffers[name][..., :length, :] = t
+        return FixedKeys(buffers, lead, 0, length, self.memory_mask)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Keys, values and other per-key records; grows by concatenation."""
+
+    records: Records
+    lead: int = 0  # keys that belong to no token (memory and zero key/values): always first
+    memory_mask: Tensor | None = None  # (b, m) bool over the oldest tokens
+
+    def read(self) -> Records:
+        return self.records
+
+    @property
+    def length(self) -> int:
+        """Tokens remembered."""
+        return next(iter(self.records.values())).shape[-2] - self.lead
+
+    def append(self, records: Records) -> Keys:
+        return replace(self, records={name: torch.cat((self.records[name], t), dim=-2) for name, t in records.items()})
+
+    def keep(self, count: int) -> Keys:
+        """Forget all but the latest `count` tokens."""
+        cut = self.length - count
+        if cut <= 0:
+            return self
+        shorten = lambda t: torch.cat((t[..., : self.lead, :], t[..., self.lead + cut :, :]), dim=-2)
+        return Keys({name: shorten(t) for name, t in self.records.items()}, self.lead, _trim(self.memory_mask, cut))
+
+    def rewind(self, count: int) -> Keys:
+        """Forget the latest `count` tokens."""
+        return replace(self, records={name: t[..., : t.shape[-2] - count, :] for name, t in self.records.items()})
+
+
+@dataclass(frozen=True)
+class FixedKeys:
+    """The same over preallocated buffers, written in place: the live keys are `begin:end`."""
+
+    buffers: Records
+    lead: int
+    begin: int
+    end: int
+    memory_mask: Tensor | None = None
+
+    def read(self) -> Records:
+        return {name: t[..., self.begin : self.end, :] for name, t in self.buffers.items()}
+
+    @property
+    def length(self) -> int:
+        return self.end - self.begin - self.lead
+
+    def append(self, records: Records) -> FixedKeys:
+        new = next(iter(records.values())).shape[-2]
+        room = next(iter(self.buffers.values())).shape[-2]
+        at = self if self.end + new <= room else self._compact()
+        if at.end + new > room:
+            raise DecodeError(_full(room - self.lead, at.length + new))
+        for name, t in records.items():
+            at.buffers[name][..., at.end : at.end + new, :] = t
+        return replace(at, end=at.end + new)
+
+    def keep(self, count: int) -> FixedKeys:
+        cut = self.length - count
+        if cut <= 0:
+            return self
+        begin = self.begin + cut
+        for t in self.buffers.values():  # the lead moves up over what is forgotten
+            t[..., begin : begin + self.lead, :] = t[..., self.begin : self.begin + self.lead, :].clone()
+        return replace(self, begin=begin, memory_mask=_trim(self.memory_mask, cut))
+
+    def rewind(self, count: int) -> FixedKeys:
+        return replace(self, end=self.end - count)
+
+    def _compact(self) -> FixedKeys:
+        live = self.end - self.begin
+        for t in self.buffers.values():
+            t[..., :live, :] = t[..., self.begin : self.end, :].clone()
+        return replace(self, begin=0, end=live)
+
+
+@dataclass(frozen=True)
+class ContextKeys:
+    """Keys and values of a cross-attention's context, computed with the first chunk."""
+
+    records: Records
+
+    def keep(self, count: int) -> ContextKeys:
+        return self
+
+    def rewind(self, count: int) -> ContextKeys:
+        return self
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The latest inputs of a branch, for branches that look a fixed number of tokens back."""
+
+    rows: Tensor  # (..., reach, dim)
+    inner: Any  # state of the branch inside
+
+    def keep(self, count: int) -> Tail:
+        return replace(self, inner=None if self.inner is None else self.inner.keep(count))
+
+    def rewind(self, count: int) -> Tail:
+        raise DecodeError(
+            f'shift_tokens cannot take back {count} tokens: it remembers only its latest {self.rows.shape[-2]} inputs. '
+            'Keep the state from before those tokens instead.'
+        )
+
+
+@dataclass(frozen=True)
+class StackState:
+    """What a whole layer stack remembers: where its tokens stand, and one state for every executed layer."""
+
+    keys: Span
+    layers: tuple[Any, ...]
+    context: Span | None = None  # where the tokens of the context stand
+    extra: int = 0  # entries ahead of the first token: memory tokens, prepended embeddings
+
+    @property
+    def length(self) -> int:
+        """Tokens that can still be looked at, Transformer-XL memory included."""
+        return self.keys.length
+
+    @property
+    def seen(self) -> int:
+        """Tokens since the start of the sequence, those forgotten included."""
+        return self.keys.start + self.keys.length - self.extra
+
+    @property
+    def remembered(self) -> int:
+        """Tokens of the sequence that can still be looked at."""
+        return min(self.keys.length - (self.extra if self.keys.start <= 0 else 0), self.seen)
+
+    def keep(self, count: int) -> StackState:
+        """Forget all but the latest `count` tokens (a sliding window)."""
+        if count >= self.length:
+            return self
+        return replace(self, keys=self.keys.last(count), layers=tuple(s if s is None else s.keep(count) for s in self.layers))
+
+    def rewind(self, count: int) -> StackState:
+        """Forget the latest `count` tokens, for instance those a speculation got wrong."""
+        if not 0 <= count <= self.length:
+            raise DecodeError(f'rewind({count}) is not possible: the state holds {self.length} tokens')
+        if count == 0:
+            return self
+        return replace(self, keys=self.keys.first(self.length - count), layers=tuple(s if s is None else s.rewind(count) for s in self.layers))
+
+    def reorder(self, index: Tensor) -> StackState:
+        """The rows of the batch in another order, possibly repeated: (b,) indices, as a beam search needs."""
+        batch = max((t.shape[0] for t in tensors(self.layers)), default=1)
+        return map_tensors(lambda t: t.index_select(0, index) if t.shape[0] == batch else t, self)
+
+    def detach(self) -> StackState:
+        return map_tensors(Tensor.detach, self)
+
+    def clone(self) -> StackState:
+        """A copy that later in-place writes do not reach."""
+        return map_tensors(Tensor.clone, self)
+
+    def to(self, *args: Any, **kwargs: Any) -> StackState:
+        return map_tensors(lambda t: t.to(*args, **kwargs), self)
+
+
+def map_tensors(fn: Callable[[Tensor], Tensor], state: Any) -> Any:
+    """`fn` of every tensor of a state, in a state of the same structure."""
+    if isinstance(state, Tensor):
+        return fn(state)
+    if isinstance(state, dict):
+        return {key: map_tensors(fn, value) for key, value in state.items()}
+    if isinstance(state, tuple):
+        return tuple(map_tensors(fn, value) for value in state)
+    if is_dataclass(state) and not isinstance(state, type):
+        return replace(state, **{f.name: map_tensors(fn, getattr(state, f.name)) for f in fields(state)})
+    return state
+
+
+def tensors(state: Any) -> list[Tensor]:
+    """Every tensor of a state."""
+    found: list[Tensor] = []
+    map_tensors(lambda t: (found.append(t), t)[1], state)
+    return found
+
+
+def _trim(mask: Tensor | None, cut: int) -> Tensor | None:
+    return None if mask is None or cut >= mask.shape[1] else mask[:, cut:]
+
+
+def _full(capacity: int, wanted: int) -> str:
+    return f'capacity={capacity} is too small for {wanted} tokens; ask for a larger one or leave it out to let the state grow'

@@ -1,0 +1,1 @@
+"""Training objectives around models, each with the generation that belongs to it."""
