@@ -5,5 +5,13 @@ from x_transformers.decoding.sampling import FILTER_LOGITS_FN, contrastive_decod
 from x_transformers.training.autoregressive import AutoregressiveWrapper, eval_decorator
 
 __all__ = [
-    'FILTER_LOGITS_FN', 'AutoregressiveWrapper', 'align_right', 'contrastive_decode_fn', 'eval_decorator', 'min_p', 'top_a', 'top_k', 'top_p',
-]  # fmt: skip
+    'FILTER_LOGITS_FN',
+    'AutoregressiveWrapper',
+    'align_right',
+    'contrastive_decode_fn',
+    'eval_decorator',
+    'min_p',
+    'top_a',
+    'top_k',
+    'top_p',
+]

@@ -57,12 +57,16 @@ def check(x: Tensor, given: Inputs, stack: Any, fresh: bool) -> None:
     if given.attn_mask is not None:
         expect_kind('attn_mask', given.attn_mask, 'bool')
     if given.attn_mask is not None and not fresh:
-        raise DecodeError('attn_mask cannot be combined with earlier tokens (cache or state): it says nothing of them. Run the whole sequence.')
+        raise DecodeError(
+            'attn_mask cannot be combined with earlier tokens (cache or state): it says nothing of them. Run the whole sequence.'
+        )
 
 
-def begin(stack: Any, x: Tensor, given: Inputs, state: StackState | None, condition: Tensor | None, keep: bool, trace: Trace | None) -> Call:
+def begin(
+    stack: Any, x: Tensor, given: Inputs, state: StackState | None, condition: Tensor | None, keep: bool, trace: Trace | None
+) -> Call:
     """The call for these inputs after these earlier tokens."""
-    (b, n), device = x.shape[:2], x.device
+    n, device = x.shape[1], x.device
     fresh = state is None or state.length == 0
     past = Span() if state is None else state.keys
     memory = max((m.shape[1] for m in given.mems or () if m is not None), default=0) if fresh else 0
@@ -159,7 +163,7 @@ def rows_of(attn_bias: Tensor, n: int) -> Tensor:
 def first_states(steps: Sequence[Any], given: Inputs, capacity: int | None) -> tuple[Any, ...]:
     """What each executed layer starts from: memories go to self-attentions, in order of execution."""
     mems, masks = list(given.mems or ()), list(given.mem_masks or ())
-    states = []
+    states: list[Fresh | None] = []
     for step in steps:
         if step.kind != 'a':
             states.append(None)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from x_transformers.flags import Config, configured, demands, flag, pick
+from x_transformers.flags import Config, Rules, configured, demands, flag, pick
 from x_transformers.norms import LayerNorm
 
 
@@ -54,7 +54,7 @@ class FeedForwardConfig(Config):
     no_bias: bool = flag(False, "No biases (a GLU's projection keeps its own).", paper='2204.02311')
     zero_init_output: bool = flag(False, 'Start the last projection at zero.')
 
-    rules = (demands('mult', lambda c: int(c.dim * c.mult) >= 1, 'no hidden feature would be left. Raise it.'),)
+    rules: ClassVar[Rules] = (demands('mult', lambda c: int(c.dim * c.mult) >= 1, 'no hidden feature would be left. Raise it.'),)
     positional = (
         'dim', 'dim_out', 'mult', 'glu', 'glu_mult_bias', 'swish', 'relu_squared', 'post_act_ln', 'dropout', 'no_bias', 'zero_init_output',
     )  # fmt: skip

@@ -19,6 +19,9 @@ from typing import Any, ClassVar
 
 from x_transformers.errors import FlagError
 
+Rule = Callable[[Any, str], 'str | None']  # (config, prefix of its public names) -> what is wrong, or None
+Rules = tuple[Rule, ...]
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -92,7 +95,7 @@ def group(config: type[Config], prefix: str, **about: Any) -> Any:
 class Config:
     """A frozen set of flag values. Subclasses declare fields with `flag` and `group`, and `rules` between them."""
 
-    rules: ClassVar[tuple[Rule, ...]] = ()
+    rules: ClassVar[Rules] = ()
     fixed: ClassVar[tuple[str, ...]] = ()  # fields that a subclass decides and users may not set
     positional: ClassVar[tuple[str, ...]] = ()  # order of positional constructor arguments, where 2.0.1 has one
 
@@ -107,18 +110,20 @@ class Config:
 
     def keywords(self) -> dict[str, Any]:
         """Public keywords that rebuild this config: every value that differs from its default."""
-        found = {}
-        for name, value, default in _values(self):
-            if default is MISSING or not _same(value, default):
-                found[name] = value
-        return found
+        return {name: value for name, value, default in _values(self) if default is MISSING or not _same(value, default)}
 
 
 # ------------------------------------------------------------------------------------------------ catalogue
 
+F = typing.TypeVar('F', bound=Callable[..., Any])
 
-@cache
-def _flags(config: type[Config]) -> dict[str, tuple[Flag, Any, Any]]:
+
+def _once_per_class(fn: F) -> F:
+    return typing.cast(F, cache(fn))
+
+
+@_once_per_class
+def _flags(config: Any) -> dict[str, tuple[Flag, Any, Any]]:
     hints = typing.get_type_hints(config)
     found = {}
     for f in fields(config):
@@ -128,13 +133,13 @@ def _flags(config: type[Config]) -> dict[str, tuple[Flag, Any, Any]]:
     return found
 
 
-@cache
-def _groups(config: type[Config]) -> dict[str, Group]:
+@_once_per_class
+def _groups(config: Any) -> dict[str, Group]:
     return {f.name: f.metadata['group'] for f in fields(config) if 'group' in f.metadata}
 
 
-@cache
-def catalogue(config: type[Config]) -> tuple[Entry, ...]:
+@_once_per_class
+def catalogue(config: Any) -> tuple[Entry, ...]:
     """Every flag that a user of `config` can set, under its public name; nested ones with their prefix."""
     return tuple(_catalogue(config, '', hidden=config.fixed, shadow=frozenset()))
 
@@ -251,7 +256,9 @@ def _build(config: type[Config], keywords: dict[str, Any], prefix: str, given: M
     return config(**values)
 
 
-def _nested(nested: Group, routed: Mapping[str, dict[str, Any]], name: str, prefix: str, parent: dict[str, Any], root: type[Config]) -> Config:
+def _nested(
+    nested: Group, routed: Mapping[str, dict[str, Any]], name: str, prefix: str, parent: dict[str, Any], root: type[Config]
+) -> Config:
     given = {**{shared: parent[shared] for shared in nested.shares}, **nested.fixes}
     about = _flags(nested.config)
     inherited = {}
@@ -282,7 +289,7 @@ def _checked(name: str, value: Any, about: Flag, kind: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _within(name: str, value: Any, number: Real, about: Flag) -> None:
+def _within(name: str, value: Any, number: Any, about: Flag) -> None:
     if about.at_least is not None and not number >= about.at_least:
         raise FlagError(f'{name}={value!r} is too small: expected at least {about.at_least}. {about.doc}')
     if about.at_most is not None and not number <= about.at_most:
@@ -319,8 +326,6 @@ def _spell(kinds: tuple[Any, ...]) -> str:
 
 
 # ------------------------------------------------------------------------------------------------ rules
-
-Rule = Callable[[Config, str], 'str | None']  # (config, prefix of its public names) -> what is wrong, or None
 
 
 def _rules(config: type[Config]) -> Iterator[Rule]:

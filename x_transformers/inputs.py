@@ -26,7 +26,9 @@ def expect_kind(name: str, t: Tensor, kind: str, hint: str = '') -> None:
     whole = t.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
     fits = {'bool': t.dtype == torch.bool, 'int': whole, 'float': t.is_floating_point()}[kind]
     if not fits:
-        expected = {'bool': 'torch.bool, True where something is', 'int': 'whole numbers (torch.long)', 'float': 'floating point numbers'}[kind]
+        expected = {'bool': 'torch.bool, True where something is', 'int': 'whole numbers (torch.long)', 'float': 'floating point numbers'}[
+            kind
+        ]
         raise InputError(f'{name} has dtype {t.dtype}, expected {expected}{_also(hint)}')
 
 

@@ -15,7 +15,7 @@ from x_transformers.attention.attend import Intermediates
 from x_transformers.attention.config import AttentionConfig
 from x_transformers.attention.scores import softclamp
 from x_transformers.branch import Scale, run_branch
-from x_transformers.call import Call, Depth, Trace
+from x_transformers.call import Call, Depth, Span, Trace
 from x_transformers.entry import Inputs, begin, check, first_states
 from x_transformers.errors import DecodeError
 from x_transformers.feedforward import FeedForward, FeedForwardConfig
@@ -36,7 +36,13 @@ class LayersConfig(PositionFlags, ShiftFlags, ResidualFlags, NormFlags, PlanFlag
     heads: int = flag(8, 'Attention heads.', paper='1706.03762', example={'heads': 2}, at_least=1)
     causal: bool = flag(False, 'Tokens see only themselves and what came before.')
     residual_attn: bool = flag(False, 'Add the scores of the self-attention before.', paper='2012.11747')
-    cross_residual_attn: bool = flag(False, 'Add the scores of the cross-attention before.', paper='2012.11747', example={'cross_attend': True, 'cross_residual_attn': True}, inputs=('context',))  # fmt: skip
+    cross_residual_attn: bool = flag(
+        False,
+        'Add the scores of the cross-attention before.',
+        paper='2012.11747',
+        example={'cross_attend': True, 'cross_residual_attn': True},
+        inputs=('context',),
+    )
     zero_init_branch_output: bool = flag(False, 'Start every branch at zero.')
 
     attn: AttentionConfig = group(AttentionConfig, 'attn_', shares=('dim', 'heads', 'causal'))
@@ -156,9 +162,7 @@ class AttentionLayers(nn.Module):
         self.disable_abs_pos_emb = cfg.leaves_out_abs_pos
         self.softclamp_output = cfg.softclamp_output_value if cfg.softclamp_output else None
 
-        self.layers = nn.ModuleList(
-            build_layer(kind, shift, cfg) for kind, shift in zip(self.plan.kinds, self.plan.shifts, strict=True)
-        )
+        self.layers = nn.ModuleList(build_layer(kind, shift, cfg) for kind, shift in zip(self.plan.kinds, self.plan.shifts, strict=True))
         self.rotary_pos_emb = make_rotary(cfg)
         self.rel_pos = make_bias(cfg)
         ends_normed = cfg.norms_first or cfg.resi_dual
@@ -185,8 +189,6 @@ class AttentionLayers(nn.Module):
 
     def empty_state(self, capacity: int | None = None) -> StackState:
         """The state before the first token; with a `capacity` (tokens), keys are preallocated and written in place."""
-        from x_transformers.call import Span
-
         return StackState(Span(), first_states(self.plan.steps(), Inputs(), capacity))
 
     # ------------------------------------------------------------------ forward
@@ -227,7 +229,18 @@ class AttentionLayers(nn.Module):
             state = self.state_of(cache)
             x, mask, self_attn_kv_mask, pos = only_new(x, state, cache_age, mask, self_attn_kv_mask, pos)
         given = Inputs(
-            context, mask, context_mask, attn_mask, self_attn_kv_mask, mems, mem_masks, seq_start_pos, rotary_pos_emb, pos, context_pos, attn_bias
+            context,
+            mask,
+            context_mask,
+            attn_mask,
+            self_attn_kv_mask,
+            mems,
+            mem_masks,
+            seq_start_pos,
+            rotary_pos_emb,
+            pos,
+            context_pos,
+            attn_bias,
         )
         fresh = state is None or state.length == 0
         check(x, given, self, fresh)
@@ -285,7 +298,9 @@ class AttentionLayers(nn.Module):
     def state_of(self, cache: LayerIntermediates) -> StackState:
         """The state in the intermediates of an earlier call."""
         if cache.state is None:
-            raise DecodeError(self.why_not_decode or 'cache holds no state: give the intermediates that an earlier call of this model returned')
+            raise DecodeError(
+                self.why_not_decode or 'cache holds no state: give the intermediates that an earlier call of this model returned'
+            )
         return cache.state
 
 
@@ -320,17 +335,19 @@ class Decoder(AttentionLayers):
 class PrefixDecoder(AttentionLayers):
     """A causal stack whose first `prefix_attn_len` tokens, a number or one per row, are seen by all (1910.10683, §3.2)."""
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, x: Tensor, *args: Any, attn_mask: Tensor | None = None, prefix_attn_len: int | Tensor | None = None, **kwargs: Any
     ) -> Any:
         order = torch.arange(x.shape[1], device=x.device)
         allowed = order <= order[:, None]
         if prefix_attn_len is not None:
-            length = prefix_attn_len[:, None, None, None] if isinstance(prefix_attn_len, Tensor) and prefix_attn_len.ndim else prefix_attn_len
+            length = (
+                prefix_attn_len[:, None, None, None] if isinstance(prefix_attn_len, Tensor) and prefix_attn_len.ndim else prefix_attn_len
+            )
             allowed = allowed | (order < length)
         if attn_mask is not None:
             allowed = allowed & attn_mask
-        return super().forward(x, *args, attn_mask=allowed, **kwargs)
+        return super().forward(x, *args, **{**kwargs, 'attn_mask': allowed})
 
 
 @configured(CrossAttenderConfig)

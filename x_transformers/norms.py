@@ -6,14 +6,16 @@ Gains are stored as an offset from one when `unit_offset` is set, so that weight
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from x_transformers.call import Call
-from x_transformers.flags import Config, at_most_one, demands, excludes, flag, pick
+from x_transformers.flags import Config, Rules, at_most_one, demands, excludes, flag, pick
 
 
 class LayerNorm(nn.Module):
@@ -76,14 +78,16 @@ class Unchanged(nn.Module):
         return x
 
 
-NORMS = {'use_scalenorm': ScaleNorm, 'use_rmsnorm': RMSNorm, 'use_simple_rmsnorm': SimpleRMSNorm}
+NORMS: dict[str, Callable[..., nn.Module]] = {'use_scalenorm': ScaleNorm, 'use_rmsnorm': RMSNorm, 'use_simple_rmsnorm': SimpleRMSNorm}
 
 
 @dataclass(frozen=True, kw_only=True)
 class NormFlags(Config):
     """Which norm, and where in a layer it stands."""
 
-    pre_norm: bool = flag(True, 'Norm before each branch; False: after each residual, as in 1706.03762.', paper='2002.04745', example={'pre_norm': False})
+    pre_norm: bool = flag(
+        True, 'Norm before each branch; False: after each residual, as in 1706.03762.', paper='2002.04745', example={'pre_norm': False}
+    )
     pre_norm_has_final_norm: bool = flag(True, 'Accepted as in 2.0.1, where it has no effect: pre-norm stacks always end in a norm.')
     sandwich_norm: bool = flag(False, 'A second norm on the output of each branch.', paper='2105.13290')
     use_scalenorm: bool = flag(False, 'ScaleNorm instead of LayerNorm.', paper='1910.05895')
@@ -91,14 +95,19 @@ class NormFlags(Config):
     use_simple_rmsnorm: bool = flag(False, 'RMSNorm without a learned gain.', paper='2307.14995')
     norm_add_unit_offset: bool = flag(True, 'Store gains as an offset from one.', example={'norm_add_unit_offset': False})
     resi_dual: bool = flag(False, 'Post-norm stream beside an un-normed sum of all branches, joined at the end.', paper='2304.14802')
-    resi_dual_scale: float = flag(1.0, 'Scale of the un-normed sum, against overflow in half precision.', paper='2304.14802', example={'resi_dual': True, 'resi_dual_scale': 0.1})
+    resi_dual_scale: float = flag(
+        1.0,
+        'Scale of the un-normed sum, against overflow in half precision.',
+        paper='2304.14802',
+        example={'resi_dual': True, 'resi_dual_scale': 0.1},
+    )
 
-    rules = (
+    rules: ClassVar[Rules] = (
         at_most_one(*NORMS),
         demands('sandwich_norm', lambda c: c.pre_norm, 'it adds to the norm before a branch. Leave pre_norm=True.'),
         excludes('sandwich_norm', 'resi_dual', 'ResiDual norms the stream after each branch, not the branch. Keep one.'),
         excludes('pre_norm', 'resi_dual', 'ResiDual decides where norms stand. Leave pre_norm out.'),
-    )  # fmt: skip
+    )
 
     @property
     def norms_first(self) -> bool:

@@ -7,10 +7,10 @@ shared weights (1909.11942), repeated layers (2405.15071), stochastic depth (160
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from x_transformers.errors import FlagError
-from x_transformers.flags import Config, at_most_one, demands, excludes, flag
+from x_transformers.flags import Config, Rules, at_most_one, demands, excludes, flag
 
 KINDS = {'a': 'self-attention', 'c': 'cross-attention', 'f': 'feed-forward'}
 
@@ -21,21 +21,55 @@ class PlanFlags(Config):
 
     depth: int | None = flag(None, 'Number of blocks.', at_least=1)
     cross_attend: bool = flag(False, 'Add cross-attention to a context to each block.', paper='1706.03762', inputs=('context',))
-    only_cross: bool = flag(False, 'With cross_attend: leave self-attention out of the block.', example={'cross_attend': True, 'only_cross': True}, inputs=('context',))
+    only_cross: bool = flag(
+        False,
+        'With cross_attend: leave self-attention out of the block.',
+        example={'cross_attend': True, 'only_cross': True},
+        inputs=('context',),
+    )
     weight_tie_layers: bool = flag(False, 'All blocks share the weights of one.', paper='1909.11942')
-    custom_layers: tuple | str | None = flag(None, 'The layers, written out: a self-attention, c cross-attention, f feed-forward.', example={'custom_layers': ('a', 'f', 'f', 'a')})
-    layers_execute_order: tuple[int, ...] | None = flag(None, 'Order in which built layers run; repeats and omissions allowed.', paper='2405.15071', example={'layers_execute_order': (0, 1, 0, 1, 2, 3)})
-    sandwich_coef: int | None = flag(None, 'So many attentions first and feed-forwards last, blocks in between.', paper='1911.03864', example={'sandwich_coef': 1}, at_least=1)
-    par_ratio: int | None = flag(None, 'More feed-forwards than attentions, most of them late.', paper='2009.04534', example={'par_ratio': 2}, at_least=2)
+    custom_layers: tuple | str | None = flag(
+        None,
+        'The layers, written out: a self-attention, c cross-attention, f feed-forward.',
+        example={'custom_layers': ('a', 'f', 'f', 'a')},
+    )
+    layers_execute_order: tuple[int, ...] | None = flag(
+        None,
+        'Order in which built layers run; repeats and omissions allowed.',
+        paper='2405.15071',
+        example={'layers_execute_order': (0, 1, 0, 1, 2, 3)},
+    )
+    sandwich_coef: int | None = flag(
+        None,
+        'So many attentions first and feed-forwards last, blocks in between.',
+        paper='1911.03864',
+        example={'sandwich_coef': 1},
+        at_least=1,
+    )
+    par_ratio: int | None = flag(
+        None, 'More feed-forwards than attentions, most of them late.', paper='2009.04534', example={'par_ratio': 2}, at_least=2
+    )
     macaron: bool = flag(False, 'A second feed-forward ahead of each block, both halved.', paper='1906.02762')
-    layer_dropout: float | tuple[float, ...] = flag(0.0, 'Chance that training skips a layer; a tuple gives each layer its own.', paper='1603.09382', example={'layer_dropout': 0.5}, per_layer=True, at_least=0, at_most=1)
+    layer_dropout: float | tuple[float, ...] = flag(
+        0.0,
+        'Chance that training skips a layer; a tuple gives each layer its own.',
+        paper='1603.09382',
+        example={'layer_dropout': 0.5},
+        per_layer=True,
+        at_least=0,
+        at_most=1,
+    )
 
-    rules = (
+    rules: ClassVar[Rules] = (
         at_most_one('custom_layers', 'par_ratio', 'sandwich_coef', 'weight_tie_layers'),
         excludes('weight_tie_layers', 'layers_execute_order', 'tying decides the order. Write repeats into layers_execute_order alone.'),
-        demands('only_cross', lambda c: c.cross_attend, 'it leaves cross-attention alone in the block, so there must be one. Set cross_attend=True.'),
+        demands(
+            'only_cross',
+            lambda c: c.cross_attend,
+            'it leaves cross-attention alone in the block, so there must be one. Set cross_attend=True.',
+        ),
         demands('sandwich_coef', lambda c: c.depth is None or c.sandwich_coef <= c.depth, 'it must not exceed depth.'),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -62,9 +96,7 @@ class Plan:
     def steps(self, order: tuple[int, ...] | None = None) -> tuple[LayerSpec, ...]:
         """The executed layers, for the plan's own or another order."""
         chosen = self.order if order is None else checked_order(order, len(self.kinds))
-        return tuple(
-            LayerSpec(self.kinds[i], i, at // self.block_length, self.shifts[i], self.dropouts[i]) for at, i in enumerate(chosen)
-        )
+        return tuple(LayerSpec(self.kinds[i], i, at // self.block_length, self.shifts[i], self.dropouts[i]) for at, i in enumerate(chosen))
 
     def __str__(self) -> str:
         """Layers as letters; a number before a group counts its repetitions."""
@@ -81,7 +113,9 @@ def plan(cfg: Any) -> Plan:
         order = checked_order(cfg.layers_execute_order, len(kinds))
     strange = sorted(set(kinds) - set(KINDS))
     if strange:
-        raise FlagError(f'custom_layers={cfg.custom_layers!r} has {strange[0]!r}; expected {", ".join(f"{k} ({v})" for k, v in KINDS.items())}')
+        raise FlagError(
+            f'custom_layers={cfg.custom_layers!r} has {strange[0]!r}; expected {", ".join(f"{k} ({v})" for k, v in KINDS.items())}'
+        )
     if 'c' in kinds and not cfg.cross_attend:
         raise FlagError(
             f"custom_layers={cfg.custom_layers!r} has cross-attention ('c') without cross_attend=True: it would look at its own "

@@ -5,14 +5,15 @@ A residual `prepare`s the stream, giving the branch its input, and then joins th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from x_transformers.call import Depth
-from x_transformers.flags import Config, at_most_one, flag, pick
+from x_transformers.flags import Config, Rules, at_most_one, flag, pick
 
 Prepared = tuple[Tensor, Tensor, dict[str, Any]]  # branch input, residual, keywords for joining
 
@@ -77,7 +78,7 @@ class ResiDual(Residual):
         return super().forward(x, residual)
 
 
-RESIDUALS = {'gate_residual': GRUGating, 'resi_dual': ResiDual}
+RESIDUALS: dict[str, Callable[..., nn.Module]] = {'gate_residual': GRUGating, 'resi_dual': ResiDual}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +87,18 @@ class ResidualFlags(Config):
 
     gate_residual: bool = flag(False, 'A GRU cell joins branch and stream.', paper='1910.06764')
     scale_residual: bool = flag(False, 'Learned scale of the stream, per feature.', paper='2110.09456')
-    scale_residual_constant: float = flag(1.0, 'Constant scale of the stream.', paper='2203.00555', example={'scale_residual_constant': 0.8})
+    scale_residual_constant: float = flag(
+        1.0, 'Constant scale of the stream.', paper='2203.00555', example={'scale_residual_constant': 0.8}
+    )
     softclamp_output: bool = flag(False, 'Bound the last stream by a scaled tanh before the final norm.', paper='2408.00118')
-    softclamp_output_value: float = flag(30.0, 'Its bound.', example={'softclamp_output': True, 'softclamp_output_value': 2.0}, at_least=1e-6)
-    residual_fn_kwargs: dict = flag({}, 'Further keywords for the residual class.', example={'residual_fn_kwargs': {'scale_residual_constant': 0.5}})
+    softclamp_output_value: float = flag(
+        30.0, 'Its bound.', example={'softclamp_output': True, 'softclamp_output_value': 2.0}, at_least=1e-6
+    )
+    residual_fn_kwargs: dict = flag(
+        {}, 'Further keywords for the residual class.', example={'residual_fn_kwargs': {'scale_residual_constant': 0.5}}
+    )
 
-    rules = (at_most_one('gate_residual', 'resi_dual'),)
+    rules: ClassVar[Rules] = (at_most_one('gate_residual', 'resi_dual'),)
 
 
 def make_residual(cfg: Any, dim: int) -> nn.Module:

@@ -52,6 +52,8 @@ class ShiftTokens(nn.Module):
             return self.fn(shifted, *args, **kwargs)
         if call.padding is not None:  # no token is there: what follows must find the same as at a sequence's start
             x = x.masked_fill(call.padding[..., None], 0.0)
+        if call.mask is not None and getattr(self.fn, 'takes_call', False):  # as in 2.0.1, where only attention is told
+            x = x.masked_fill(~call.mask[..., None], 0.0)
         tail, inner = (state.rows, state.inner) if isinstance(state, Tail) else (None, state)
         shifted, tail = self.shift(x, tail)
         y, inner = run_branch(self.fn, shifted, call, depth, inner)

@@ -186,7 +186,9 @@ class StackState:
             raise DecodeError(f'rewind({count}) is not possible: the state holds {self.length} tokens')
         if count == 0:
             return self
-        return replace(self, keys=self.keys.first(self.length - count), layers=tuple(s if s is None else s.rewind(count) for s in self.layers))
+        return replace(
+            self, keys=self.keys.first(self.length - count), layers=tuple(s if s is None else s.rewind(count) for s in self.layers)
+        )
 
     def reorder(self, index: Tensor) -> StackState:
         """The rows of the batch in another order, possibly repeated: (b,) indices, as a beam search needs."""
@@ -220,7 +222,12 @@ def map_tensors(fn: Callable[[Tensor], Tensor], state: Any) -> Any:
 def tensors(state: Any) -> list[Tensor]:
     """Every tensor of a state."""
     found: list[Tensor] = []
-    map_tensors(lambda t: (found.append(t), t)[1], state)
+
+    def note(t: Tensor) -> Tensor:
+        found.append(t)
+        return t
+
+    map_tensors(note, state)
     return found
 
 

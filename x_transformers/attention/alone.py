@@ -69,7 +69,7 @@ def attend_alone(
     keys = Span(0, j, visible=padded_mask(key_mask, mem_mask, memory, j))
     queries = Span(j - n, n)
     if rel_pos is not None:
-        attn_bias = rel_pos(n, j) if pos is None else rel_pos.forward_custom_pos(pos)
+        attn_bias = rel_pos(n, j) if pos is None else rel_pos.forward_custom_pos(pos)  # type: ignore[operator]
     limits = visible(attention.rule, queries, keys, attn_mask, cfg.lead, x.device)
     records = attention.with_lead(k, v)
     maps = seen if return_intermediates and not cfg.flash else None

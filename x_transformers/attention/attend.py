@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from x_transformers.attention.normalise import NormaliserFlags, make_normaliser
 from x_transformers.attention.scores import ScoreFlags, mix_heads
 from x_transformers.call import Span
 from x_transformers.errors import BackendError
-from x_transformers.flags import configured, demands, flag
+from x_transformers.flags import Rules, configured, demands, flag
 from x_transformers.norms import Unchanged
 
 
@@ -46,7 +46,7 @@ class AttendConfig(ScoreFlags, NormaliserFlags, BackendFlags):
     add_zero_kv: bool = flag(False, 'A zero key and value in front.')
     sdp_kwargs: dict = flag({}, 'As attend_sdp_kwargs.')
 
-    rules = tuple(
+    rules: ClassVar[Rules] = tuple(
         demands(name, lambda c: c.heads is not None, 'mixing heads needs their number. Give heads=.')
         for name in ('pre_talking_heads', 'post_talking_heads', 'pre_scale_post_talking_heads')
     )
@@ -106,14 +106,19 @@ class Attend(nn.Module):
         rule = KeyRule(self.causal and i > 1, None)
         seen = Intermediates()
         scored = Scored(
-            visible(rule, Span(j - i, i), Span(0, j), mask, lead, q.device), ahead(attn_bias, lead, 0.0), prev_attn, None if self.flash else seen
+            visible(rule, Span(j - i, i), Span(0, j), mask, lead, q.device),
+            ahead(attn_bias, lead, 0.0),
+            prev_attn,
+            None if self.flash else seen,
         )
         return self.run(q, k, v, scored), seen
 
     def run(self, q: Tensor, k: Tensor, v: Tensor, scored: Scored) -> Tensor:
         """Weighed values (b, h, i, e). What is asked to be seen, or handed on, only the reference forms."""
         if self.flash and scored.previous is not None:
-            raise BackendError('attn_flash=True cannot take prev_attn: scores of another layer are added to a matrix that fused kernels never form')
+            raise BackendError(
+                'attn_flash=True cannot take prev_attn: scores of another layer are added to a matrix that fused kernels never form'
+            )
         backend = self.backend if scored.seen is None and scored.previous is None else Reference()
         out = backend(self, q, k, v, scored)
         if scored.visible.explicit is not None:  # a query whose keys are all hidden attends to nothing
@@ -130,11 +135,9 @@ class Attend(nn.Module):
         return sim if mixed is None else sim + mixed
 
     def additive_mask(self, q: Tensor, scored: Scored) -> Tensor | None:
-        """Masks and bias as one float mask. Finite, so that a query that sees nothing gets the mean, as in the reference."""
+        """Masks and bias as one float mask; finite, so that a query that sees nothing stays finite."""
         return scored.visible.additive(scored.bias, q.dtype)
 
     def kernels(self) -> AbstractContextManager:
         limited = any(not on for on in self.sdp_kwargs.values()) or 'enable_cudnn' in self.sdp_kwargs
         return kernel_choice(self.sdp_kwargs) if limited else nullcontext()
-
-

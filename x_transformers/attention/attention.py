@@ -18,7 +18,7 @@ from x_transformers.attention.project import l2norm, merge_heads, split_heads
 from x_transformers.call import Call, Depth, Span
 from x_transformers.flags import configured
 from x_transformers.norms import Unchanged
-from x_transformers.positions.rotary import Turn, stretch
+from x_transformers.positions.rotary import FreeTurn, Turn, stretch
 from x_transformers.state import ContextKeys, FixedKeys, Fresh, Keys, Records
 
 RESIDUAL_ATTENTION = 'residual attention hands the score matrix to the next layer, and fused kernels never form it'
@@ -66,7 +66,10 @@ class Attention(nn.Module):
             from x_transformers.attention.alone import attend_alone  # it is built from the verbs below
 
             return attend_alone(self, x, *args, **inputs)
-        q = self.place(self.queries(x), call.rotation and call.rotation.queries, call.rotation and call.rotation.query_scale)
+        rotation = call.context_rotation if self.config.cross else call.rotation
+        q = self.queries(x)
+        if rotation is not None:
+            q = self.place(q, rotation.queries, rotation.query_scale)
         keys, seen = self.remember(x, call, Fresh() if state is None else state, depth)
         records = keys.records if isinstance(keys, ContextKeys) else keys.read()
         scored = self.restrict(keys, call, depth, seen)
@@ -94,10 +97,8 @@ class Attention(nn.Module):
 
     # ------------------------------------------------------------------ place
 
-    def place(self, t: Tensor, turn: Turn | None, factor: Tensor | None = None) -> Tensor:
+    def place(self, t: Tensor, turn: Turn | FreeTurn, factor: Tensor | None = None) -> Tensor:
         """Rotary positions for `t` (b, h, n, d); only the last `rotate_num_heads` heads where that is set."""
-        if turn is None:
-            return t
         turned = self.config.rotate_num_heads or t.shape[1]
         rest, t = t[:, : t.shape[1] - turned], t[:, t.shape[1] - turned :]
         t = stretch(turn.last(t.shape[-2])(t), factor)
@@ -105,7 +106,8 @@ class Attention(nn.Module):
 
     def stretched(self, k: Tensor, call: Call) -> Tensor:
         """xPos's factor on all kept keys (those that belong to no token have none)."""
-        factor = None if call.rotation is None or self.config.cross else call.rotation.key_scale
+        rotation = call.context_rotation if self.config.cross else call.rotation
+        factor = None if rotation is None else rotation.key_scale
         if factor is None:
             return k
         tokens = min(k.shape[-2] - self.config.lead, factor.shape[1])
@@ -131,7 +133,8 @@ class Attention(nn.Module):
         k, v = self.keys_and_values(source)
         self.show(seen, call, k, v, 0 if memory is None else memory.shape[1])
         rotation = call.context_rotation if cross else call.rotation
-        k = self.place(k, rotation and rotation.keys)
+        if rotation is not None:
+            k = self.place(k, rotation.keys)
         if cross:
             return ContextKeys(self.with_lead(k, v)), seen
         if isinstance(state, Fresh):
@@ -213,7 +216,7 @@ class Attention(nn.Module):
             seen.cached_kv = past
         else:
             new = (k[..., memory:, :], v[..., memory:, :])
-            seen.cached_kv = new if past is None else tuple(torch.cat(pair, dim=-2) for pair in zip(past, new, strict=True))
+            seen.cached_kv = new if past is None else (torch.cat((past[0], new[0]), dim=-2), torch.cat((past[1], new[1]), dim=-2))
 
 
 def make_attend(cfg: AttentionConfig) -> Attend:

@@ -5,17 +5,18 @@ equal it. A backend is chosen when attention is built, from what the flags need,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
+from loguru import logger
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from x_transformers.attention.masks import Visible
-from x_transformers.attention.scores import products, negative_squared_distances, softclamp, weigh, with_distance_features
-from x_transformers.errors import BackendError
-from x_transformers.flags import Config, FlagError, catalogue, demands, flag, is_on
+from x_transformers.attention.scores import negative_squared_distances, products, softclamp, weigh, with_distance_features
+from x_transformers.errors import BackendError, FlagError
+from x_transformers.flags import Config, Rules, catalogue, demands, flag, is_on, quote
 
 if TYPE_CHECKING:
     from x_transformers.attention.attend import Attend, Intermediates
@@ -32,13 +33,20 @@ KERNELS = {
 class BackendFlags(Config):
     """Which implementation computes attention; the numbers are the same."""
 
-    flash: bool | None = flag(None, 'True: a fused kernel or an error; False: the reference; None: fused where the flags allow.', paper='2205.14135', example={'flash': True})
-    attend_sdp_kwargs: dict = flag({}, f'Fused kernels that may be used: {", ".join(KERNELS)}.', example={'flash': True, 'attend_sdp_kwargs': {'enable_math': True}})
+    flash: bool | None = flag(
+        None,
+        'True: a fused kernel or an error; False: the reference; None: fused where the flags allow.',
+        paper='2205.14135',
+        example={'flash': True},
+    )
+    attend_sdp_kwargs: dict = flag(
+        {}, f'Fused kernels that may be used: {", ".join(KERNELS)}.', example={'flash': True, 'attend_sdp_kwargs': {'enable_math': True}}
+    )
     onnxable: bool = flag(False, 'Accepted as in 2.0.1: masks are always built in a way that ONNX can express.', example={})
 
-    rules = (
+    rules: ClassVar[Rules] = (
         demands('attend_sdp_kwargs', lambda c: set(c.attend_sdp_kwargs) <= set(KERNELS), f'expected keys are {", ".join(KERNELS)}.'),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,8 @@ class Recipe:
 
     @staticmethod
     def of(config: Config, prefix: str, *more: tuple[str, str]) -> Recipe:
-        found = [(prefix + e.name, e.flag.unfusable) for e in catalogue(type(config)) if e.flag.unfusable and is_on(config, e.name)]
+        needing = [e for e in catalogue(type(config)) if e.flag.unfusable and is_on(config, e.name)]
+        found = [(quote(config, prefix, e.name), e.flag.unfusable or '') for e in needing]
         return Recipe((*found, *more))
 
 
@@ -118,7 +127,7 @@ class SDPA:
         if not recipe.obstacles:
             return None
         flag_name, because = recipe.obstacles[0]
-        return f'attn_flash=True cannot be combined with {flag_name}: {because}. Leave out attn_flash, or use attn_flash=False.'
+        return f'{flag_name}: {because}'
 
     def __call__(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, scored: Scored) -> Tensor:
         scale = attend.scale_for(q)
@@ -129,7 +138,12 @@ class SDPA:
         mask = None if scored.visible.aligned and scored.bias is None else attend.additive_mask(q, scored)
         causal = mask is None and scored.visible.aligned
         with attend.kernels():
-            return grouped_sdpa(q, k, v, mask, causal, scale, dropout)
+            out = grouped_sdpa(q, k, v, mask, causal, scale, dropout)
+        blind = scored.visible.blind()
+        if blind is None:
+            return out
+        mean = v.mean(dim=-2, keepdim=True).repeat(1, q.shape[1] // v.shape[1], 1, 1)
+        return torch.where(blind, mean, out)  # as the reference, whose scores are then all the same number
 
 
 def grouped_sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, dropout: float) -> Tensor:
@@ -158,7 +172,8 @@ def choose(recipe: Recipe, flash: bool | None) -> Backend:
         if problem is None:
             return backend
         if flash:
-            raise BackendError(problem)
+            raise BackendError(f'attn_flash=True cannot be combined with {problem}. Leave out attn_flash, or use attn_flash=False.')
+        logger.debug('attention runs on a slower backend than {}, because of {}', backend.name, problem)
     raise AssertionError('the reference refuses nothing')
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from x_transformers.attention.backends import BackendFlags
 from x_transformers.attention.keys import KeyFlags
@@ -11,7 +12,7 @@ from x_transformers.attention.normalise import NormaliserFlags
 from x_transformers.attention.outputs import OutputFlags
 from x_transformers.attention.project import ProjectFlags
 from x_transformers.attention.scores import ScoreFlags
-from x_transformers.flags import excludes, flag
+from x_transformers.flags import Rules, excludes, flag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class AttentionConfig(BackendFlags, OutputFlags, NormaliserFlags, ScoreFlags, Ke
     cross: bool = False  # decided by the place in a layer stack: keys come from a context
     carries_scores: bool = False  # decided by the layer stack: residual attention hands scores to the next layer
 
-    rules = (excludes('on_attn', 'zero_init_output', 'a gate that starts at zero lets no gradient through. Keep one.'),)
+    rules: ClassVar[Rules] = (excludes('on_attn', 'zero_init_output', 'a gate that starts at zero lets no gradient through. Keep one.'),)
 
     positional = (
         'dim', 'dim_head', 'dim_context', 'heads', 'causal', 'flash', 'pre_talking_heads', 'post_talking_heads',

@@ -16,8 +16,14 @@ from x_transformers.flags import Config, flag
 class KeyFlags(Config):
     """Keys that belong to no token."""
 
-    num_mem_kv: int = flag(0, 'Learned keys and values that every query can attend to.', paper='1907.01470', example={'num_mem_kv': 2}, at_least=0)
-    add_zero_kv: bool = flag(False, 'A zero key and value, so that a head can attend to nothing.', paper='https://www.evanmiller.org/attention-is-off-by-one.html')
+    num_mem_kv: int = flag(
+        0, 'Learned keys and values that every query can attend to.', paper='1907.01470', example={'num_mem_kv': 2}, at_least=0
+    )
+    add_zero_kv: bool = flag(
+        False,
+        'A zero key and value, so that a head can attend to nothing.',
+        paper='https://www.evanmiller.org/attention-is-off-by-one.html',
+    )
 
     @property
     def lead(self) -> int:

@@ -18,7 +18,9 @@ class MaskFlags(Config):
     """What attention may look at."""
 
     causal: bool = flag(False, 'Tokens see only themselves and what came before.', example={'causal': True})
-    max_attend_past: int | None = flag(None, 'Tokens see no further back than this (sliding window).', paper='2004.05150', example={'max_attend_past': 3}, at_least=0)
+    max_attend_past: int | None = flag(
+        None, 'Tokens see no further back than this (sliding window).', paper='2004.05150', example={'max_attend_past': 3}, at_least=0
+    )
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,14 @@ class Visible:
         if self.explicit is None or self.past is None:
             return self.past if self.explicit is None else self.explicit
         return self.explicit & self.past
+
+    def blind(self) -> Tensor | None:
+        """(b|1, h|1, i, 1) bool: queries from which padding and the causal rule together hide every key."""
+        if self.explicit is None or self.past is None:
+            return None
+        if 'blind' not in self.made:
+            self.made['blind'] = (None, ~(self.explicit & self.past).any(dim=-1, keepdim=True))
+        return self.made['blind'][1]
 
     def additive(self, bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         """Masks and `bias` as one float mask, made once for all layers that share them. Hidden keys get the lowest finite number."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from x_transformers.attention.scores import MATRIX
-from x_transformers.flags import Config, at_most_one, flag
+from x_transformers.flags import Config, Rules, at_most_one, flag
 
 SOFTMAX = 'fused kernels know only softmax'
 
@@ -24,8 +24,15 @@ SOFTMAX = 'fused kernels know only softmax'
 class NormaliserFlags(Config):
     """How scores become weights."""
 
-    sparse_topk: int | None = flag(None, 'Keep only the largest k scores of a query.', paper='1912.11637', example={'sparse_topk': 2}, unfusable=SOFTMAX, at_least=1)
-    sparse_topk_straight_through: bool = flag(False, 'Gradients as if all scores had been kept.', paper='1912.11637', example={'sparse_topk': 2, 'sparse_topk_straight_through': True})
+    sparse_topk: int | None = flag(
+        None, 'Keep only the largest k scores of a query.', paper='1912.11637', example={'sparse_topk': 2}, unfusable=SOFTMAX, at_least=1
+    )
+    sparse_topk_straight_through: bool = flag(
+        False,
+        'Gradients as if all scores had been kept.',
+        paper='1912.11637',
+        example={'sparse_topk': 2, 'sparse_topk_straight_through': True},
+    )
     hard: bool = flag(False, 'All weight on the largest score, with the gradient of softmax.', paper='2410.01104', unfusable=SOFTMAX)
     sigmoid: bool = flag(False, 'Sigmoid instead of softmax.', paper='2409.04431', unfusable=SOFTMAX)
     custom_attn_fn: Callable | None = flag(None, 'A function of the masked scores in place of softmax.', unfusable=SOFTMAX)
@@ -33,12 +40,10 @@ class NormaliserFlags(Config):
     post_talking_heads: bool = flag(False, 'Mix weights across heads.', paper='2003.02436', unfusable=MATRIX)
     pre_scale_post_talking_heads: bool = flag(False, 'Scale weights by scores mixed across heads.', paper='2003.02436', unfusable=MATRIX)
 
-    rules = (at_most_one('sigmoid', 'hard', 'l2_distance', 'sparse_topk'),)
+    rules: ClassVar[Rules] = (at_most_one('sigmoid', 'hard', 'l2_distance', 'sparse_topk'),)
 
 
 Normaliser = Callable[[Tensor], Tensor]
-
-
 
 
 def one_hot_straight_through(scores: Tensor, normalise: Normaliser = partial(F.softmax, dim=-1)) -> Tensor:

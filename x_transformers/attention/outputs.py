@@ -22,7 +22,9 @@ class OutputFlags(Config):
     head_scale: bool = flag(False, 'Learned scale of each head.', paper='2110.09456')
     gate_value_heads: bool = flag(False, 'Tokens gate each head.', paper='2306.12929')
     gate_values: bool = flag(False, 'Tokens gate each feature of the merged heads.', paper='https://doi.org/10.1038/s41586-021-03819-2')
-    swiglu_values: bool = flag(False, 'That gate is SiLU instead of sigmoid.', paper='2002.05202', example={'gate_values': True, 'swiglu_values': True})
+    swiglu_values: bool = flag(
+        False, 'That gate is SiLU instead of sigmoid.', paper='2002.05202', example={'gate_values': True, 'swiglu_values': True}
+    )
     on_attn: bool = flag(False, 'A gated linear unit as the last projection.', paper='1908.06954')
     zero_init_output: bool = flag(False, 'Start the last projection at zero.')
 

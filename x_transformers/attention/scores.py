@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from x_transformers.flags import Config, flag
@@ -39,7 +40,7 @@ def softclamp(t: Tensor, value: float) -> Tensor:
 
 def group_queries(q: Tensor, groups: int) -> Tensor:
     """(b, h, i, d) -> (b, h / g, g, i, d). Query head r shares key head r mod g: 2.0.1 checkpoints depend on it."""
-    return q.unflatten(1, (-1, groups))
+    return rearrange(q, 'b (r g) i d -> b r g i d', g=groups)
 
 
 def products(q: Tensor, k: Tensor) -> Tensor:

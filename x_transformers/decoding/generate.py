@@ -24,21 +24,18 @@ class Stepper:
         slides = bool(self.window) and total > self.window
         self.state = net.empty_state(capacity=(self.window + SLACK if slides else total) + ahead(kwargs))
         self.fed = 0
+        self.start: Tensor | None = None
 
     def logits(self, out: Tensor, start: Tensor | None) -> Tensor:
         new = out[:, self.fed :] if self.fed else last(out, self.window)
         if self.fed:
             if self.window:
                 self.state = self.state.keep(max(self.window - new.shape[1], 0))
-            start = None  # padding is behind
         else:
-            start = moved(start, out.shape[1] - new.shape[1])
-        x, self.state = self.net(
-            new, seq_start_pos=start if not self.fed else self.start, state=self.state, return_state=True, return_embeddings=True, **self.kwargs
-        )
-        if not self.fed:
-            self.start = start
-            self.kwargs = {k: v for k, v in self.kwargs.items() if k not in FIRST_ONLY}
+            self.start = moved(start, out.shape[1] - new.shape[1])
+        given = {**self.kwargs, 'seq_start_pos': self.start, 'state': self.state}
+        x, self.state = self.net(new, return_state=True, return_embeddings=True, **given)
+        self.kwargs = {key: value for key, value in self.kwargs.items() if key not in FIRST_ONLY}
         self.fed = out.shape[1]
         return self.net.logits(x[:, -1])
 
@@ -64,9 +61,9 @@ def stepper_for(net: nn.Module, total: int, cache_kv: bool, kwargs: dict[str, An
     if not cache_kv or not hasattr(net, 'empty_state') or not net.can_cache_kv:
         return Refeeder(net, kwargs)
     limit: int = net.max_seq_len  # type: ignore[assignment]
-    if limit and total - 1 > limit and not net.can_cache_kv_outside_max_seq_len:
-        if prompt > limit or not eos:
-            raise DecodeError(too_long(prompt, total, limit))
+    over = limit and total - 1 > limit and not net.can_cache_kv_outside_max_seq_len
+    if over and (prompt > limit or not eos):  # an end token may come in time
+        raise DecodeError(too_long(prompt, total, limit))
     return Stepper(net, total, kwargs)
 
 

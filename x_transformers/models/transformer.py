@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from x_transformers.errors import DecodeError, FlagError, InputError
-from x_transformers.flags import Config, configured, demands, flag
-from x_transformers.inputs import expect, expect_kind, expect_optional
+from x_transformers.flags import Config, Rules, configured, demands, flag
+from x_transformers.inputs import expect, expect_optional
 from x_transformers.layers import AttentionLayers, LayerIntermediates
 from x_transformers.models.heads import TiedLogits, calc_entropy, calc_z_loss
 from x_transformers.models.memory_tokens import prepend, strip
@@ -32,21 +32,32 @@ class TransformerConfig(Config):
     shift_mem_down: int = flag(0, 'Each layer reads the memory of the layer so many above.', paper='2012.15688', at_least=0)
     emb_dropout: float = flag(0.0, 'Dropout of embeddings.', example={'emb_dropout': 0.5}, at_least=0, at_most=1)
     post_emb_norm: bool = flag(False, 'LayerNorm of the summed embeddings.', paper='2211.05100')
-    num_memory_tokens: int | None = flag(None, 'Learned tokens ahead of the sequence.', paper='2006.11527', example={'num_memory_tokens': 2}, at_least=0)
+    num_memory_tokens: int | None = flag(
+        None, 'Learned tokens ahead of the sequence.', paper='2006.11527', example={'num_memory_tokens': 2}, at_least=0
+    )
     tie_embedding: bool = flag(False, 'Logits by the token embedding.', paper='1608.05859')
     logits_dim: int | None = flag(None, 'Number of logits; `num_tokens` by default.', example={'logits_dim': 7}, at_least=1)
     return_only_embed: bool = flag(False, 'No head: embeddings are returned.')
-    use_abs_pos_emb: bool = flag(True, 'Add absolute positions, unless the stack brings relative ones.', paper='2203.16634', example={'use_abs_pos_emb': False})
+    use_abs_pos_emb: bool = flag(
+        True, 'Add absolute positions, unless the stack brings relative ones.', paper='2203.16634', example={'use_abs_pos_emb': False}
+    )
     scaled_sinu_pos_emb: bool = flag(False, 'Sinusoids with a learned scale instead of learned positions.', paper='2202.10447')
     l2norm_embed: bool = flag(False, 'Embeddings of unit length, from a nearly zero start.', paper='1910.05895')
     token_emb: nn.Module | None = flag(None, 'A token embedding of your own; its `init_` is called where it has one.')
     to_logits: nn.Module | None = flag(None, 'A head of your own.')
 
-    rules = (
-        demands('tie_embedding', lambda c: c.token_emb is None or isinstance(c.token_emb, TokenEmbedding),
-                'only a TokenEmbedding has a table to share.'),
-        demands('tie_embedding', lambda c: c.emb_dim in (None, c.attn_layers.dim), 'embeddings of another width than the stack have no common table.'),
-    )  # fmt: skip
+    rules: ClassVar[Rules] = (
+        demands(
+            'tie_embedding',
+            lambda c: c.token_emb is None or isinstance(c.token_emb, TokenEmbedding),
+            'only a TokenEmbedding has a table to share.',
+        ),
+        demands(
+            'tie_embedding',
+            lambda c: c.emb_dim in (None, c.attn_layers.dim),
+            'embeddings of another width than the stack have no common table.',
+        ),
+    )
 
 
 @configured(TransformerConfig)
@@ -145,7 +156,7 @@ class TransformerWrapper(nn.Module):
             kwargs.update(cache=cache, cache_age=x.shape[1] + (0 if prepend_embeds is None or state.length else prepend_embeds.shape[1]))
         self.check(x, mask, prepend_embeds, prepend_mask)
         first = state is None or state.length == 0
-        seen = 0 if first else state.seen
+        seen = 0 if state is None or first else state.seen
         z = self.embed(x, seen, pos, sum_embeds, seq_start_pos)
         extra = self.num_memory_tokens if first else 0
         if prepend_embeds is not None and first:
@@ -162,7 +173,13 @@ class TransformerWrapper(nn.Module):
 
         watch = return_intermediates or return_logit_entropies or return_attn_z_loss or return_mems or return_attn
         maps = True if return_attn or return_attn_z_loss else None if return_intermediates else False
-        inputs = {'mask': mask, 'mems': mems, 'mem_masks': mem_masks, 'seq_start_pos': seq_start_pos, 'state': state if cache is None else None}
+        inputs = {
+            'mask': mask,
+            'mems': mems,
+            'mem_masks': mem_masks,
+            'seq_start_pos': seq_start_pos,
+            'state': state if cache is None else None,
+        }
         out = self.attn_layers(z, **inputs, return_hiddens=watch, return_maps=maps, return_state=return_state, **kwargs)
         embeds, seen_state = out if isinstance(out, tuple) else (out, None)
         intermediates = seen_state if isinstance(seen_state, LayerIntermediates) else LayerIntermediates(state=seen_state)
@@ -232,12 +249,7 @@ class TransformerWrapper(nn.Module):
             if 0 in x.shape:
                 raise InputError(f'x has shape {tuple(x.shape)}: there must be at least one sequence of at least one token')
             if x.device.type == 'cpu' and not torch.compiler.is_compiling():  # elsewhere the question would stop the device
-                low, high = int(x.min()), int(x.max())
-                if low < 0 or high >= self.token_emb.emb.num_embeddings:
-                    raise InputError(
-                        f'x holds the token id {low if low < 0 else high}, but num_tokens={self.token_emb.emb.num_embeddings}: ids run from 0 to '
-                        f'{self.token_emb.emb.num_embeddings - 1}; fix the ids or raise num_tokens'
-                    )
+                check_range(x, self.token_emb.emb.num_embeddings)
         expect_optional('mask', mask, tuple(x.shape[:2]), 'bool')
         if prepend_embeds is not None:
             expect('prepend_embeds', prepend_embeds, (x.shape[0], None, self.emb_dim), 'float')
@@ -249,6 +261,16 @@ class TransformerWrapper(nn.Module):
                 f'a sequence of {total} tokens is longer than max_seq_len={self.max_seq_len}, for which absolute positions were made; '
                 'shorten it, raise max_seq_len, or use relative positions (rotary_pos_emb=True)'
             )
+
+
+def check_range(x: Tensor, num_tokens: int) -> None:
+    """Every token id must be one of the vocabulary."""
+    low, high = int(x.min()), int(x.max())
+    if low < 0 or high >= num_tokens:
+        wrong = low if low < 0 else high
+        raise InputError(
+            f'x holds the token id {wrong}, but num_tokens={num_tokens}: ids run from 0 to {num_tokens - 1}; mend them or raise num_tokens'
+        )
 
 
 def make_positions(cfg: TransformerConfig, width: int) -> nn.Module | None:
@@ -279,7 +301,9 @@ def with_prepended(
 ) -> tuple[Tensor, Tensor | None, Tensor | None, dict[str, Any]]:
     """Embeddings ahead of those of the tokens, and the masks that go with them."""
     if start is not None:
-        raise DecodeError('prepend_embeds cannot be combined with seq_start_pos or prompt_lens: padding would stand between them and the tokens')
+        raise DecodeError(
+            'prepend_embeds cannot be combined with seq_start_pos or prompt_lens: padding would stand between them and the tokens'
+        )
     ones = lambda t: torch.ones(t.shape[:2], dtype=torch.bool, device=z.device)
     if mask is not None or embeds_mask is not None:
         mask = torch.cat((ones(embeds) if embeds_mask is None else embeds_mask, ones(x) if mask is None else mask), dim=1)

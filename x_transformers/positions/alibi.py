@@ -46,5 +46,3 @@ class AlibiPositionalBias(DistanceBias):
         pos_j = pos_i if pos_j is None else pos_j
         bias = self.at(pos_i[..., :, None] - pos_j[..., None, :])  # ... i j h
         return bias.movedim(-1, -3)
-
-

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from x_transformers.flags import Config, at_most_one, demands, flag
+from x_transformers.flags import Config, Rules, at_most_one, demands, flag
 from x_transformers.positions.alibi import AlibiPositionalBias
 from x_transformers.positions.distance import DistanceBias
 from x_transformers.positions.dynamic import DynamicPositionBias
@@ -18,31 +18,89 @@ class PositionFlags(Config):
     """How attention knows where tokens stand."""
 
     rotary_pos_emb: bool = flag(False, 'Turn queries and keys by their position.', paper='2104.09864')
-    rotary_emb_dim: int | None = flag(None, 'Features of a head that are turned; half of them by default.', example={'rotary_pos_emb': True, 'rotary_emb_dim': 4}, at_least=2)
+    rotary_emb_dim: int | None = flag(
+        None,
+        'Features of a head that are turned; half of them by default.',
+        example={'rotary_pos_emb': True, 'rotary_emb_dim': 4},
+        at_least=2,
+    )
     rotary_xpos: bool = flag(False, 'Rotary with a decay that extrapolates to longer sequences (causal stacks only).', paper='2212.10554')
-    rotary_xpos_scale_base: float = flag(512, 'Distance over which xPos decays.', paper='2212.10554', example={'rotary_xpos': True, 'rotary_xpos_scale_base': 16}, at_least=1)
-    rotary_interpolation_factor: float = flag(1.0, 'Divide positions, to stretch a trained model to longer sequences.', paper='2306.15595', example={'rotary_pos_emb': True, 'rotary_interpolation_factor': 2.0}, at_least=1)
-    rotary_base_rescale_factor: float = flag(1.0, 'Raise the base of the rotary frequencies (NTK-aware scaling).', paper='2309.00071', example={'rotary_pos_emb': True, 'rotary_base_rescale_factor': 4.0}, at_least=1e-9)
+    rotary_xpos_scale_base: float = flag(
+        512, 'Distance over which xPos decays.', paper='2212.10554', example={'rotary_xpos': True, 'rotary_xpos_scale_base': 16}, at_least=1
+    )
+    rotary_interpolation_factor: float = flag(
+        1.0,
+        'Divide positions, to stretch a trained model to longer sequences.',
+        paper='2306.15595',
+        example={'rotary_pos_emb': True, 'rotary_interpolation_factor': 2.0},
+        at_least=1,
+    )
+    rotary_base_rescale_factor: float = flag(
+        1.0,
+        'Raise the base of the rotary frequencies (NTK-aware scaling).',
+        paper='2309.00071',
+        example={'rotary_pos_emb': True, 'rotary_base_rescale_factor': 4.0},
+        at_least=1e-9,
+    )
     alibi_pos_bias: bool = flag(False, 'Attention falls linearly with distance.', paper='2108.12409')
-    alibi_num_heads: int | None = flag(None, 'Heads that feel ALiBi; all by default.', paper='2108.12409', example={'alibi_pos_bias': True, 'alibi_num_heads': 2}, at_least=1)
+    alibi_num_heads: int | None = flag(
+        None,
+        'Heads that feel ALiBi; all by default.',
+        paper='2108.12409',
+        example={'alibi_pos_bias': True, 'alibi_num_heads': 2},
+        at_least=1,
+    )
     rel_pos_bias: bool = flag(False, 'A learned bias per head and distance bucket (T5).', paper='1910.10683')
-    rel_pos_num_buckets: int = flag(32, 'Number of distance buckets.', paper='1910.10683', example={'rel_pos_bias': True, 'rel_pos_num_buckets': 8}, at_least=4)
-    rel_pos_max_distance: int = flag(128, 'Distance at which the last bucket starts.', paper='1910.10683', example={'rel_pos_bias': True, 'rel_pos_max_distance': 32, 'rel_pos_num_buckets': 8}, at_least=1)
+    rel_pos_num_buckets: int = flag(
+        32, 'Number of distance buckets.', paper='1910.10683', example={'rel_pos_bias': True, 'rel_pos_num_buckets': 8}, at_least=4
+    )
+    rel_pos_max_distance: int = flag(
+        128,
+        'Distance at which the last bucket starts.',
+        paper='1910.10683',
+        example={'rel_pos_bias': True, 'rel_pos_max_distance': 32, 'rel_pos_num_buckets': 8},
+        at_least=1,
+    )
     dynamic_pos_bias: bool = flag(False, 'A small network maps distance to bias.', paper='2108.00154')
-    dynamic_pos_bias_log_distance: bool = flag(False, 'It sees the signed logarithm of the distance.', paper='2111.09883', example={'dynamic_pos_bias': True, 'dynamic_pos_bias_log_distance': True})
-    dynamic_pos_bias_mlp_depth: int = flag(2, 'Its hidden layers.', paper='2108.00154', example={'dynamic_pos_bias': True, 'dynamic_pos_bias_mlp_depth': 3}, at_least=1)
-    dynamic_pos_bias_norm: bool = flag(False, 'Norms between its layers.', paper='2108.00154', example={'dynamic_pos_bias': True, 'dynamic_pos_bias_norm': True})
-    rel_pos_kwargs: dict = flag({}, 'Further keywords for the bias module, such as ALiBi `slopes`.', example={'alibi_pos_bias': True, 'rel_pos_kwargs': {'slopes': [0.5, 0.25, 0.125, 0.0625]}})
-    disable_abs_pos_emb: bool | None = flag(None, 'Whether model wrappers leave out absolute positions; by default with rotary or T5 positions.')
+    dynamic_pos_bias_log_distance: bool = flag(
+        False,
+        'It sees the signed logarithm of the distance.',
+        paper='2111.09883',
+        example={'dynamic_pos_bias': True, 'dynamic_pos_bias_log_distance': True},
+    )
+    dynamic_pos_bias_mlp_depth: int = flag(
+        2, 'Its hidden layers.', paper='2108.00154', example={'dynamic_pos_bias': True, 'dynamic_pos_bias_mlp_depth': 3}, at_least=1
+    )
+    dynamic_pos_bias_norm: bool = flag(
+        False, 'Norms between its layers.', paper='2108.00154', example={'dynamic_pos_bias': True, 'dynamic_pos_bias_norm': True}
+    )
+    rel_pos_kwargs: dict = flag(
+        {},
+        'Further keywords for the bias module, such as ALiBi `slopes`.',
+        example={'alibi_pos_bias': True, 'rel_pos_kwargs': {'slopes': [0.5, 0.25, 0.125, 0.0625]}},
+    )
+    disable_abs_pos_emb: bool | None = flag(
+        None, 'Whether model wrappers leave out absolute positions; by default with rotary or T5 positions.'
+    )
 
-    rules = (
+    rules: ClassVar[Rules] = (
         at_most_one('alibi_pos_bias', 'rel_pos_bias', 'dynamic_pos_bias'),
         demands('rotary_xpos', lambda c: c.causal, 'its decay is meaningful looking back only. Use a Decoder, or rotary_pos_emb=True.'),
         demands('alibi_num_heads', lambda c: c.alibi_num_heads <= c.heads, 'there are fewer heads than that. Lower it, or leave it out.'),
-        demands('rel_pos_num_buckets', lambda c: c.rel_pos_num_buckets <= c.rel_pos_max_distance, 'it must not exceed rel_pos_max_distance. Lower it.'),
-        demands('rel_pos_max_distance', lambda c: c.rel_pos_num_buckets <= c.rel_pos_max_distance, 'it must not be below rel_pos_num_buckets. Raise it.'),
-        demands('rotary_emb_dim', lambda c: c.rotary_emb_dim <= c.attn.dim_head, 'a head has fewer features. Lower it, or raise attn_dim_head.'),
-    )  # fmt: skip
+        demands(
+            'rel_pos_num_buckets',
+            lambda c: c.rel_pos_num_buckets <= c.rel_pos_max_distance,
+            'it must not exceed rel_pos_max_distance. Lower it.',
+        ),
+        demands(
+            'rel_pos_max_distance',
+            lambda c: c.rel_pos_num_buckets <= c.rel_pos_max_distance,
+            'it must not be below rel_pos_num_buckets. Raise it.',
+        ),
+        demands(
+            'rotary_emb_dim', lambda c: c.rotary_emb_dim <= c.attn.dim_head, 'a head has fewer features. Lower it, or raise attn_dim_head.'
+        ),
+    )
 
     @property
     def uses_rotary(self) -> bool:

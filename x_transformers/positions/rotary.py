@@ -114,19 +114,36 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class FreeTurn:
+    """A turn whose angles were given feature by feature, not pair by pair: (b, 1, n, dim)."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __call__(self, t: Tensor) -> Tensor:
+        size = self.cos.shape[-1]
+        head, rest = t[..., :size], t[..., size:]
+        turned = (head * self.cos + rotate_half(head) * self.sin).to(t.dtype)
+        return turned if rest.shape[-1] == 0 else torch.cat((turned, rest), dim=-1)
+
+    def last(self, count: int) -> FreeTurn:
+        return FreeTurn(self.cos[..., -count:, :], self.sin[..., -count:, :])
+
+
+@dataclass(frozen=True)
 class Rotation:
     """What one call needs to place queries and keys."""
 
-    queries: Turn
-    keys: Turn  # of the keys that are new in this call
+    queries: Turn | FreeTurn
+    keys: Turn | FreeTurn  # of the keys that are new in this call
     query_scale: Tensor | None = None  # xPos: (b, n, dim / 2)
     key_scale: Tensor | None = None  # of all keys: kept keys are stored unscaled, so no factor ever overflows
 
     @staticmethod
     def given(freqs: Tensor, scale: Tensor | float, count: int) -> Rotation:
         """From a pair that `RotaryEmbedding.forward` returned; the queries are the last `count`."""
-        angles = (freqs if freqs.ndim == 3 else freqs[None])[..., ::2]
-        keys = Turn.of(angles.double() if angles.device.type != 'mps' else angles, freqs.dtype)
+        freqs = (freqs if freqs.ndim == 3 else freqs[None])[:, None]
+        keys = FreeTurn(freqs.cos(), freqs.sin())
         if not isinstance(scale, Tensor):
             return Rotation(keys.last(count), keys)
         halves = (scale if scale.ndim == 3 else scale[None])[..., ::2]

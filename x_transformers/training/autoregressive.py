@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial, wraps
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from x_transformers.decoding.generate import align_right, stepper_for
 from x_transformers.decoding.sampling import FILTER_LOGITS_FN, contrastive_decode_fn, pick, top_k
 from x_transformers.errors import InputError
-from x_transformers.flags import Config, configured, demands, flag
+from x_transformers.flags import Config, Rules, configured, demands, flag
 from x_transformers.inputs import expect
 
 
@@ -26,10 +26,12 @@ class AutoregressiveConfig(Config):
     net: nn.Module = flag(doc='The model: token ids (b, n) to logits (b, n, vocabulary).')
     ignore_index: int = flag(-100, 'Targets with this value do not count.')
     pad_value: int = flag(0, 'Token that fills ragged prompts and what follows an end token.')
-    mask_prob: float = flag(0.0, 'Share of earlier tokens hidden from attention.', paper='2210.13432', example={'mask_prob': 0.3}, at_least=0)
-    add_attn_z_loss: bool = flag(False, "Add the z-loss of attention scores.", paper='2202.08906')
+    mask_prob: float = flag(
+        0.0, 'Share of earlier tokens hidden from attention.', paper='2210.13432', example={'mask_prob': 0.3}, at_least=0
+    )
+    add_attn_z_loss: bool = flag(False, 'Add the z-loss of attention scores.', paper='2202.08906')
 
-    rules = (demands('mask_prob', lambda c: c.mask_prob < 1, 'something must stay visible. Use less than 1.'),)
+    rules: ClassVar[Rules] = (demands('mask_prob', lambda c: c.mask_prob < 1, 'something must stay visible. Use less than 1.'),)
     positional = ('net', 'ignore_index', 'pad_value', 'mask_prob', 'add_attn_z_loss')
 
 
@@ -117,7 +119,7 @@ class AutoregressiveWrapper(nn.Module):
         amateurs, contrasts = contrast(amateur_model, contrastive_decode_kwargs)
         total = out.shape[1] + seq_len
         with evaluating(self, *amateurs):
-            windowed = lambda net: net if restrict_to_max_seq_len else Unrestricted(net)
+            windowed: Any = lambda net: net if restrict_to_max_seq_len else Unrestricted(net)
             make = lambda net: stepper_for(windowed(net), total, cache_kv, kwargs, eos_token is not None, out.shape[1])
             expert, others = make(self.net), [make(net) for net in amateurs]
             done = None if eos_token is None else (out == eos_token).any(dim=-1)
@@ -211,5 +213,3 @@ def eval_decorator(fn: Callable[..., Any]) -> Callable[..., Any]:
             return fn(self, *args, **kwargs)
 
     return inner
-
-
