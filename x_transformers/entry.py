@@ -69,7 +69,7 @@ def begin(
     n, device = x.shape[1], x.device
     fresh = state is None or state.length == 0
     past = Span() if state is None else state.keys
-    memory = max((m.shape[1] for m in given.mems or () if m is not None), default=0) if fresh else 0
+    memory = longest(given.mems) if fresh else 0
     if memory:
         past = Span(-memory, memory, memory_positions(given.pos, memory, n))
     padding = None
@@ -99,6 +99,12 @@ def begin(
         keep_state=keep,
         trace=trace,
     )
+
+
+def longest(mems: Sequence[Tensor | None] | None) -> int:
+    """Length of the longest memory."""
+    lengths = [m.shape[1] for m in mems or [] if m is not None]
+    return max(lengths) if lengths else 0
 
 
 def own_positions(pos: Tensor | None, n: int) -> Tensor | None:

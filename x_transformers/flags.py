@@ -12,7 +12,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -153,16 +153,12 @@ def _catalogue(config: type[Config], prefix: str, hidden: tuple[str, ...], shado
                 example = {name: True}
             if example is not None:
                 example = {key.removeprefix('^') if key.startswith('^') else prefix + key: value for key, value in example.items()}
-            yield Entry(prefix + name, _with_example(about, example), kind, default)
+            yield Entry(prefix + name, replace(about, example=example), kind, default)
     for nested in _groups(config).values():
         decided = (*nested.shares, *nested.fixes)
         inner = _catalogue(nested.config, prefix + nested.prefix, decided, shadow | own)
         foreign = 'self' if nested.inherits else 'cross'  # the group beside `attn_` is cross-attention's
         yield from (entry for entry in inner if entry.flag.scope != foreign)
-
-
-def _with_example(about: Flag, example: Mapping[str, Any] | None) -> Flag:
-    return Flag(**{**{f.name: getattr(about, f.name) for f in fields(Flag)}, 'example': example})
 
 
 def _values(config: Config, prefix: str = '', hidden: tuple[str, ...] | None = None) -> Iterator[tuple[str, Any, Any]]:
