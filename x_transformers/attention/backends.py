@@ -115,7 +115,7 @@ class Reference:
         attn = attend.post_softmax_talking_heads(attend.attn_dropout(attn))
         if factor is not None:
             attn = attn * (factor if allowed is None else factor.masked_fill(~allowed, 0.0))
-        return weigh(attn, v)
+        return weigh(attn.to(v.dtype), v)
 
 
 class SDPA:

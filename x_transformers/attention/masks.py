@@ -19,7 +19,12 @@ class MaskFlags(Config):
 
     causal: bool = flag(False, 'Tokens see only themselves and what came before.', example={'causal': True})
     max_attend_past: int | None = flag(
-        None, 'Tokens see no further back than this (sliding window).', paper='2004.05150', example={'max_attend_past': 3}, at_least=0
+        None,
+        'Tokens see no further back than this (sliding window).',
+        paper='2004.05150',
+        scope='self',
+        example={'max_attend_past': 3},
+        at_least=0,
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from x_transformers.errors import FlagError
+from x_transformers.positions.derived import Derived
 from x_transformers.positions.distance import DistanceBias
 
 
@@ -19,7 +19,7 @@ def alibi_slopes(heads: int) -> list[float]:
     return series(heads) if power == heads else series(power) + series(2 * power)[::2][: heads - power]
 
 
-class AlibiPositionalBias(DistanceBias):
+class AlibiPositionalBias(Derived, DistanceBias):
     """-slope times distance for the first `heads` heads, zero for the others up to `total_heads`.
 
     >>> AlibiPositionalBias(heads=4, total_heads=8)(3, 5).shape
@@ -36,7 +36,7 @@ class AlibiPositionalBias(DistanceBias):
         if len(chosen) != heads:
             raise FlagError(f'slopes={slopes!r} has {len(chosen)} entries; expected one for each of {heads} heads')
         padded = chosen + [0.0] * (self.total_heads - heads)
-        self.register_buffer('slopes', torch.tensor(padded), persistent=False)
+        self.derive('slopes', padded)
 
     def at(self, distance: Tensor) -> Tensor:
         return -distance.abs()[..., None] * self.slopes

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from x_transformers.errors import FlagError, InputError
+from x_transformers.positions.derived import Derived
 
 
 class TokenEmbedding(nn.Module):
@@ -63,7 +64,7 @@ class AbsolutePositionalEmbedding(nn.Module):
         return F.normalize(vectors, dim=-1) if self.l2norm_embed else vectors
 
 
-class ScaledSinusoidalEmbedding(nn.Module):
+class ScaledSinusoidalEmbedding(Derived):
     """All sines, then all cosines, of the position at geometric frequencies, times one learned scale (2202.10447)."""
 
     inv_freq: Tensor
@@ -74,7 +75,7 @@ class ScaledSinusoidalEmbedding(nn.Module):
             raise FlagError(f'scaled_sinu_pos_emb needs an even width, got dim={dim}')
         self.scale = nn.Parameter(torch.full((1,), dim**-0.5))
         half = dim // 2
-        self.register_buffer('inv_freq', theta ** -(torch.arange(half).float() / half), persistent=False)
+        self.derive('inv_freq', [theta ** -(k / half) for k in range(half)])
 
     def forward(self, x: Tensor, pos: Tensor | None = None, seq_start_pos: Tensor | None = None) -> Tensor:
         pos = absolute_positions(x.shape[1], pos, seq_start_pos, x.device)

@@ -1,0 +1,253 @@
+"""Draw the figures of the README from the library itself: what is shown is what the modules compute.
+
+    python images/draw.py                    # all of them, next to this file
+    python images/draw.py masks layouts      # some
+"""
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.patches import FancyBboxPatch, Patch
+from torch import Tensor
+
+from x_transformers import Decoder, Encoder, PrefixDecoder
+from x_transformers.attention import Attend
+from x_transformers.layers import AttentionLayers
+from x_transformers.positions.alibi import AlibiPositionalBias
+from x_transformers.positions.dynamic import DynamicPositionBias
+from x_transformers.positions.rotary import RotaryEmbedding
+from x_transformers.positions.t5 import RelativePositionBias
+
+HERE = Path(__file__).parent
+
+INK, FAINT, BLUE, ORANGE, GREEN = '#22303c', '#c9d1d9', '#2a6f97', '#d9822b', '#4b9c76'
+WEIGHTS = LinearSegmentedColormap.from_list('weights', ['#f3f6f8', '#8fb8cf', BLUE, '#0b2b40'])
+SIGNED = LinearSegmentedColormap.from_list('signed', ['#a8571a', '#efb27a', '#f6f7f8', '#8fb8cf', '#174a68'])
+SHADES = [BLUE, ORANGE, GREEN, '#8a5a9e', '#b5485d', '#6b7a88', '#3aa0c9', '#c9a227']
+
+plt.rcParams.update({
+    'figure.facecolor': 'white', 'savefig.facecolor': 'white', 'figure.dpi': 110, 'savefig.dpi': 110,
+    'font.family': 'DejaVu Sans', 'font.size': 9, 'axes.titlesize': 9.5, 'axes.labelsize': 8.5,
+    'xtick.labelsize': 8, 'ytick.labelsize': 8, 'legend.fontsize': 8, 'legend.frameon': False,
+    'text.color': INK, 'axes.labelcolor': INK, 'xtick.color': INK, 'ytick.color': INK, 'axes.titlecolor': INK,
+    'axes.edgecolor': FAINT, 'axes.spines.top': False, 'axes.spines.right': False, 'axes.linewidth': 0.8,
+})
+
+
+def panels(count: int, width: float, height: float):
+    figure, axes = plt.subplots(1, count, figsize=(width, height), layout='constrained')
+    return figure, list(axes)
+
+
+def grid(axis, values: Tensor, title: str, cmap=WEIGHTS, low=0.0, high=None):
+    """A matrix of queries (rows) and keys (columns), with thin lines between its cells."""
+    rows, columns = values.shape
+    image = axis.pcolormesh(values.detach().numpy(), cmap=cmap, vmin=low, vmax=high, edgecolors='white', linewidth=0.7)
+    axis.set(title=title, aspect='equal', xlim=(0, columns), ylim=(rows, 0), xticks=[], yticks=[], xlabel='key')
+    axis.spines[:].set_visible(False)
+    return image
+
+
+# ------------------------------------------------------------------ masks
+
+
+def attention_map(stack: AttentionLayers, n: int, **inputs) -> Tensor:
+    """Weights of the first head of the first attention, (queries, keys), for tokens that are all alike."""
+    stack.eval()
+    with torch.no_grad():
+        _, seen = stack(torch.ones(1, n, stack.dim), return_hiddens=True, return_maps=True, **inputs)
+    return seen.attn_intermediates[0].post_softmax_attn[0, 0]
+
+
+def masks():
+    """What a query can look at: equal tokens, so that weight is spread evenly over what is visible."""
+    n, shape = 12, {'dim': 16, 'depth': 1, 'heads': 1}
+    shown = {
+        'Encoder': attention_map(Encoder(**shape), n),
+        'Decoder': attention_map(Decoder(**shape), n),
+        'attn_max_attend_past=3': attention_map(Decoder(**shape, attn_max_attend_past=3), n),
+        'PrefixDecoder,\nprefix_attn_len=5': attention_map(PrefixDecoder(**shape), n, prefix_attn_len=5),
+        'Decoder,\nseq_start_pos=[4]': attention_map(Decoder(**shape), n, seq_start_pos=torch.tensor([4])),
+    }
+    figure, axes = panels(len(shown), 10, 2.6)
+    for axis, (title, weights) in zip(axes, shown.items()):
+        image = grid(axis, weights, title, high=0.5)
+    axes[0].set_ylabel('query')
+    bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=14, pad=0.01, ticks=[0, 0.25, 0.5])
+    bar.outline.set_visible(False)
+    bar.set_label('weight (0.5 or more is darkest)')
+    return figure
+
+
+# ------------------------------------------------------------------ positions
+
+
+def biases():
+    """Bias of each head against distance."""
+    distance = torch.arange(0, 129)
+    heads = 8
+    t5 = RelativePositionBias(scale=1.0, causal=True, heads=heads)
+    dynamic = DynamicPositionBias(dim=16, heads=heads, depth=2, log_distance=True)
+    with torch.no_grad():
+        curves = {
+            'alibi_pos_bias: fixed slopes': AlibiPositionalBias(heads=heads).at(distance),
+            'rel_pos_bias: learned per bucket\n(here: as initialised, 3 heads)': t5.at(distance)[:, :3],
+            'dynamic_pos_bias: a network of distance\n(here: as initialised, on log distance)': dynamic.at(distance),
+        }
+    figure, axes = panels(len(curves), 10, 2.9)
+    for axis, (title, lines) in zip(axes, curves.items()):
+        for head, values in enumerate(lines.unbind(-1)):
+            step = 'steps-mid' if title.startswith('rel_pos') else 'default'
+            axis.plot(distance, values, color=SHADES[head], linewidth=1.4, drawstyle=step)
+        axis.set(title=title, xlabel='distance from query back to key')
+        axis.grid(axis='y', color=FAINT, linewidth=0.5, alpha=0.6)
+    axes[0].set(ylabel='added to the score', ylim=(-20, 0.8))
+    return figure
+
+
+def rotary():
+    """Angles of rotary positions, what they do to a score, and the decay of xPos."""
+    n = 256
+    positions = torch.arange(n)
+    freqs, _ = RotaryEmbedding(32).forward(positions)
+    plain, far = freqs[0], RotaryEmbedding(32, interpolation_factor=4.0).forward(positions)[0][0]
+    scores = lambda turned: turned.cos().mean(dim=-1)                   # of equal query and key, a distance apart
+    decays = RotaryEmbedding(32, use_xpos=True, scale_base=512)
+    query = decays.decay(positions[None], 0)[0]                         # n pairs
+
+    figure, axes = panels(3, 10, 2.9)
+    image = axes[0].pcolormesh(plain[:128, ::2].cos().T, cmap=SIGNED, vmin=-1, vmax=1)
+    axes[0].set(title='cosine of the angles', xlabel='position', ylabel='pair of features', ylim=(16, 0))
+    figure.colorbar(image, ax=axes[0], ticks=[-1, 0, 1], aspect=14).outline.set_visible(False)
+    axes[1].plot(positions, scores(plain), color=BLUE, linewidth=1.4, label='rotary_pos_emb')
+    axes[1].plot(positions, scores(far), color=ORANGE, linewidth=1.4, label='rotary_interpolation_factor=4')
+    axes[1].set(title='score of equal query and key', xlabel='distance')
+    axes[1].legend(loc='upper right')
+    for pair, shade in zip((0, 5, 10, 15), SHADES):
+        axes[2].plot(positions, query[:, pair], color=shade, linewidth=1.4, label=f'pair {pair}')
+    axes[2].set(title='rotary_xpos: factor on the score', xlabel='distance', ylim=(0, 1.04))
+    axes[2].legend(loc='lower left')
+    for axis in axes[1:]:
+        axis.grid(axis='y', color=FAINT, linewidth=0.5, alpha=0.6)
+    return figure
+
+
+# ------------------------------------------------------------------ layouts
+
+KINDS = {'a': ('attention', BLUE), 'c': ('cross-attention', GREEN), 'f': ('feed-forward', ORANGE)}
+
+
+def layouts():
+    """The plan of each stack, as it runs from left to right. A number is the built layer: equal numbers share weights."""
+    shape = {'dim': 16, 'heads': 1}
+    rows = {
+        'depth=6': Decoder(**shape, depth=6),
+        'depth=4, macaron': Decoder(**shape, depth=4, macaron=True),
+        'depth=6, sandwich_coef=2': Decoder(**shape, depth=6, sandwich_coef=2),
+        'depth=6, par_ratio=5': Decoder(**shape, depth=6, par_ratio=5),
+        'depth=6, weight_tie_layers': Decoder(**shape, depth=6, weight_tie_layers=True),
+        'depth=3, layers_execute_order=\n(0, 1, 2, 3, 2, 3, 2, 3, 4, 5)': Decoder(
+            **shape, depth=3, layers_execute_order=(0, 1, 2, 3, 2, 3, 2, 3, 4, 5)),
+        "custom_layers=('a', 'f', 'f', 'a', 'f', 'f')": Decoder(**shape, custom_layers=('a', 'f', 'f', 'a', 'f', 'f')),
+        'depth=4, cross_attend': Decoder(**shape, depth=4, cross_attend=True),
+    }
+    figure, axis = plt.subplots(figsize=(10, 3.7), layout='constrained')
+    for y, stack in enumerate(rows.values()):
+        for x, step in enumerate(stack.plan.steps()):
+            box = FancyBboxPatch((x + 0.08, y + 0.14), 0.84, 0.72, boxstyle='round,pad=0,rounding_size=0.1', linewidth=0,
+                                 facecolor=KINDS[step.kind][1], mutation_aspect=0.8)
+            axis.add_patch(box)
+            axis.text(x + 0.5, y + 0.52, step.module, ha='center', va='center', color='white', fontsize=8.5)
+    axis.set(xlim=(0, 12.1), ylim=(len(rows), -0.05), xticks=[], yticks=[y + 0.5 for y in range(len(rows))])
+    axis.set_yticklabels(list(rows), fontfamily='DejaVu Sans Mono', fontsize=8)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    axis.legend(handles=[Patch(color=color, label=name) for name, color in KINDS.values()], loc='upper center',
+                bbox_to_anchor=(0.5, -0.01), ncol=3)
+    return figure
+
+
+# ------------------------------------------------------------------ attention
+
+
+def normalisers():
+    """The same queries and keys, weighed in several ways."""
+    n = 12
+    q, k = torch.randn(2, 1, 1, n, 24) * 1.25
+    shown = {
+        'softmax': {},
+        'attn_qk_norm': {'qk_norm': True, 'scale': 10.0},
+        'attn_sparse_topk=3': {'sparse_topk': 3},
+        'attn_hard': {'hard': True},
+        'attn_sigmoid': {'sigmoid': True},
+    }
+    figure, axes = panels(len(shown), 10, 2.45)
+    for axis, (title, flags) in zip(axes, shown.items()):
+        queries, keys = (torch.nn.functional.normalize(t, dim=-1) for t in (q, k)) if 'qk_norm' in flags else (q, k)
+        _, seen = Attend(causal=True, flash=False, **flags)(queries, keys, keys)
+        image = grid(axis, seen.post_softmax_attn[0, 0], title, high=1.0)
+    axes[0].set_ylabel('query')
+    bar = figure.colorbar(image, ax=axes, shrink=0.75, aspect=14, pad=0.01, ticks=[0, 0.5, 1])
+    bar.outline.set_visible(False)
+    bar.set_label('weight')
+    return figure
+
+
+def depth():
+    """Size of the residual stream over the layers, for ways to norm and join branches."""
+    rows = {
+        'pre-norm': {},
+        'sandwich_norm': {'sandwich_norm': True},
+        'pre_norm=False': {'pre_norm': False},
+        'gate_residual': {'gate_residual': True},
+        'scale_residual_constant=0.7': {'scale_residual_constant': 0.7},
+    }
+    x = torch.randn(4, 32, 64)
+    figure, axis = plt.subplots(figsize=(6.2, 3), layout='constrained')
+    for (name, flags), shade in zip(rows.items(), SHADES):
+        torch.manual_seed(0)
+        stack = Encoder(dim=64, depth=12, heads=4, attn_dim_head=16, **flags).eval()
+        with torch.no_grad():
+            _, seen = stack(x, return_hiddens=True)
+        sizes = [h.std().item() for h in seen.hiddens] + [seen.last_hidden.std().item()]
+        axis.plot(sizes[:-1], color=shade, linewidth=1.5, marker='o', markersize=3, label=name)
+    axis.set(title='size of the residual stream, as initialised', xlabel='block', ylabel='standard deviation', ylim=(0, None))
+    axis.grid(axis='y', color=FAINT, linewidth=0.5, alpha=0.6)
+    axis.legend(loc='upper left')
+    return figure
+
+
+def forgetting():
+    """Keys that forgetful causal masks hide, for three sequences."""
+    from x_transformers.training.autoregressive import forgetful_mask
+
+    n = 20
+    kept = forgetful_mask(n + 1, torch.zeros(3, n, dtype=torch.long), 0.2)
+    figure, axes = panels(3, 7, 2.5)
+    stack = Decoder(dim=16, depth=1, heads=1)
+    for row, axis in enumerate(axes):
+        grid(axis, attention_map(stack, n, self_attn_kv_mask=kept[row:row + 1]), f'sequence {row + 1}', high=0.3)
+    axes[0].set_ylabel('query')
+    return figure
+
+
+FIGURES = {figure.__name__: figure for figure in (masks, biases, rotary, layouts, normalisers, depth, forgetting)}
+
+
+def main(names: list[str]):
+    for name in names or FIGURES:
+        if name not in FIGURES:
+            sys.exit(f'no figure {name!r}; there are {", ".join(FIGURES)}')
+        torch.manual_seed(1)
+        figure = FIGURES[name]()
+        figure.savefig(HERE / f'{name}.png', metadata={'Software': None})     # nothing that changes from run to run
+        plt.close(figure)
+
+
+if __name__ == '__main__':
+    main(sys.argv[1:])

@@ -1,0 +1,88 @@
+"""Every backend gives the numbers of the reference, with gradients, or refuses and names the flag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from law_cases import DECODERS, ENCODERS, LENGTH, Case, build_stack, context_of, embeddings, in_pieces
+
+from x_transformers import Decoder, Encoder
+from x_transformers.attention.backends import Reference
+from x_transformers.errors import BackendError
+
+STACKS = [(Decoder, case) for case in DECODERS] + [(Encoder, case) for case in ENCODERS]
+NAMES = [f'{kind.__name__} {case}' for kind, case in STACKS]
+
+
+def settled(case: Case) -> bool:
+    """Whether the case itself says which backend runs."""
+    return any(name.endswith('attn_flash') for name in case.stack)
+
+
+def with_backend(case: Case, kind: type, flash: bool | None) -> Any:
+    plain = {name: value for name, value in case.stack.items() if not name.endswith('attn_flash')}
+    return build_stack(kind, Case(case.name, plain), attn_flash=flash)
+
+
+def run(stack: Any, inputs: dict[str, Any], dtype: torch.dtype) -> list[torch.Tensor]:
+    """Output and gradients for seeded inputs."""
+    stack = stack.to(dtype)
+    x = embeddings().to(dtype).requires_grad_()
+    given = {name: t.to(dtype) if t.is_floating_point() else t for name, t in inputs.items()}
+    out = stack(x, **given)
+    out.square().mean().backward()
+    return [out.detach(), x.grad, *(p.grad for p in stack.parameters() if p.grad is not None)]  # type: ignore[list-item]
+
+
+def masks(kind: type) -> list[dict[str, torch.Tensor]]:
+    if kind is Decoder:
+        return [{}, {'seq_start_pos': torch.tensor([0, 4])}]
+    return [{}, {'mask': torch.arange(LENGTH) < torch.tensor([[LENGTH], [7]])}]
+
+
+@pytest.mark.parametrize(('kind', 'case'), STACKS, ids=NAMES)
+def test_the_backend_that_is_chosen_equals_the_reference(kind: type, case: Case) -> None:
+    for extra in masks(kind):
+        inputs = {**context_of(case), **extra}
+        for dtype, bound in ((torch.float64, 1e-10), (torch.float32, 2e-5)):
+            chosen = run(with_backend(case, kind, None), inputs, dtype)
+            reference = run(with_backend(case, kind, False), inputs, dtype)
+            assert len(chosen) == len(reference)
+            for got, want in zip(chosen, reference, strict=True):
+                assert (got - want).abs().max() <= bound * max(1.0, want.abs().max().item())
+
+
+@pytest.mark.parametrize('case', DECODERS, ids=str)
+def test_asking_for_a_fused_kernel_gets_one_or_an_error_that_names_the_flag(case: Case) -> None:
+    if case.stack.get('cross_attend'):
+        return fused_or_refused(case, {'cross_attn_flash': True})
+    return fused_or_refused(case, {'attn_flash': True})
+
+
+def fused_or_refused(case: Case, ask: dict[str, bool]) -> None:
+    try:
+        stack = build_stack(Decoder, Case(case.name, {**case.stack, **ask}))
+    except BackendError as error:
+        named = [f'{name.removeprefix("cross_")}={value!r}' for name, value in case.stack.items()]
+        assert any(name in str(error) for name in [*named, 'residual_attn=True']), error
+        assert 'attn_flash=False' in str(error)
+        return
+    for layer in stack.layers:
+        attention = getattr(layer.branch, 'fn', layer.branch)
+        if hasattr(attention, 'attend') and attention.config.flash:
+            assert not isinstance(attention.attend.backend, Reference)
+    with torch.no_grad():
+        whole = stack(embeddings(), **context_of(case))
+        out, _ = in_pieces(stack, embeddings(), (5, 1, 6), **context_of(case))
+    assert (out - whole).abs().max() < 1e-10
+
+
+def test_asking_for_attention_maps_changes_no_number() -> None:
+    stack = build_stack(Decoder, Case('', {'attn_flash': True, 'alibi_pos_bias': True}))
+    with torch.no_grad():
+        whole = stack(embeddings())
+        out, seen = stack(embeddings(), return_hiddens=True, return_maps=True)
+    assert (out - whole).abs().max() < 1e-10
+    assert seen.attn_intermediates[0].post_softmax_attn.shape == (2, 4, LENGTH, LENGTH)

@@ -1,0 +1,69 @@
+"""A stack survives being copied, pickled, moved, and built on the meta device."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from law_cases import DECODERS, Case, build_model, build_stack, context_of, embeddings, tokens, wrapper_cases
+
+from x_transformers import Decoder
+
+
+@pytest.mark.parametrize('case', DECODERS, ids=str)
+def test_copies_give_the_same_and_stand_alone(case: Case) -> None:
+    stack, x, inputs = build_stack(Decoder, case), embeddings(), context_of(case)
+    want = stack(x, **inputs)
+    for twin in (copy.deepcopy(stack), pickle.loads(pickle.dumps(stack))):
+        assert torch.equal(twin(x, **inputs), want)
+        with torch.no_grad():
+            for parameter in twin.parameters():
+                parameter.zero_()
+        assert torch.equal(stack(x, **inputs), want)
+
+
+@pytest.mark.parametrize('case', wrapper_cases(), ids=str)
+def test_a_copied_model_follows_its_own_weights(case: Case) -> None:
+    net, x = build_model(case).net, tokens()
+    twin = copy.deepcopy(net)
+    want = net(x)
+    assert torch.equal(twin(x), want)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(1.5)
+    assert torch.equal(twin(x), want)
+
+
+@pytest.mark.parametrize('case', DECODERS, ids=str)
+def test_a_stack_is_built_on_the_meta_device_and_filled_later(case: Case) -> None:
+    stack, x, inputs = build_stack(Decoder, case), embeddings(), context_of(case)
+    with torch.device('meta'):
+        twin = Decoder(**case.keywords)
+    assert all(t.is_meta for t in twin.parameters())
+    twin = twin.double().to_empty(device='cpu').eval()
+    twin.load_state_dict(stack.state_dict(), strict=True)
+    assert torch.equal(twin(x, **inputs), stack(x, **inputs))
+
+
+@pytest.mark.parametrize('case', DECODERS, ids=str)
+def test_a_saved_state_dict_loads_without_unpickling_code(case: Case) -> None:
+    stack, file = build_stack(Decoder, case), io.BytesIO()
+    torch.save(stack.state_dict(), file)
+    file.seek(0)
+    twin = Decoder(**case.keywords).double()
+    twin.load_state_dict(torch.load(file, weights_only=True), strict=True)
+    assert all(torch.equal(a, b) for a, b in zip(twin.state_dict().values(), stack.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize('case', DECODERS, ids=str)
+def test_half_precision_stays_finite_and_near(case: Case) -> None:
+    stack, x, inputs = build_stack(Decoder, case), embeddings(), context_of(case)
+    want = stack(x, **inputs)
+    low = stack.to(torch.bfloat16)
+    out = low(x.bfloat16(), **{name: t.bfloat16() for name, t in inputs.items()})
+    assert out.dtype == torch.bfloat16 and out.isfinite().all()
+    if not any(word in case.name for word in ('hard', 'sparse_topk')):  # a choice may fall otherwise
+        assert (out.double() - want).abs().mean() < 0.1 * want.abs().mean()

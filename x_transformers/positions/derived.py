@@ -1,0 +1,25 @@
+"""Buffers that follow from constructor arguments and are not saved: they survive the meta device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Derived(nn.Module):
+    """A module with one such buffer, made again whenever its tensors are moved or emptied."""
+
+    def derive(self, name: str, values: list[float]) -> None:
+        """Register the buffer `name` with these values."""
+        self._derived = (name, values)
+        self.register_buffer(name, torch.tensor(values), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        super()._apply(fn, recurse)
+        name, values = self._derived
+        old = getattr(self, name)
+        setattr(self, name, torch.tensor(values, device=old.device, dtype=old.dtype))
+        return self
