@@ -21,7 +21,8 @@ from x_transformers.layers import AttentionLayers
 from x_transformers.positions.alibi import AlibiPositionalBias
 from x_transformers.positions.dynamic import DynamicPositionBias
 from x_transformers.positions.rotary import RotaryEmbedding
-from x_transformers.positions.t5 import RelativePositionBias
+from x_transformers.positions.t5 import t5_bucket
+from x_transformers.training.autoregressive import forgetful_mask
 
 HERE = Path(__file__).parent
 
@@ -31,7 +32,7 @@ SIGNED = LinearSegmentedColormap.from_list('signed', ['#a8571a', '#efb27a', '#f6
 SHADES = [BLUE, ORANGE, GREEN, '#8a5a9e', '#b5485d', '#6b7a88', '#3aa0c9', '#c9a227']
 
 plt.rcParams.update({
-    'figure.facecolor': 'white', 'savefig.facecolor': 'white', 'figure.dpi': 110, 'savefig.dpi': 110,
+    'figure.facecolor': 'white', 'savefig.facecolor': 'white', 'figure.dpi': 100, 'savefig.dpi': 100,
     'font.family': 'DejaVu Sans', 'font.size': 9, 'axes.titlesize': 9.5, 'axes.labelsize': 8.5,
     'xtick.labelsize': 8, 'ytick.labelsize': 8, 'legend.fontsize': 8, 'legend.frameon': False,
     'text.color': INK, 'axes.labelcolor': INK, 'xtick.color': INK, 'ytick.color': INK, 'axes.titlecolor': INK,
@@ -57,11 +58,16 @@ def grid(axis, values: Tensor, title: str, cmap=WEIGHTS, low=0.0, high=None):
 
 
 def attention_map(stack: AttentionLayers, n: int, **inputs) -> Tensor:
-    """Weights of the first head of the first attention, (queries, keys), for tokens that are all alike."""
+    """Weights of the first head of the first attention, (queries, keys), for tokens that are all alike.
+
+    A query that sees no key has output zero whatever its row says, so its row is shown empty.
+    """
     stack.eval()
     with torch.no_grad():
         _, seen = stack(torch.ones(1, n, stack.dim), return_hiddens=True, return_maps=True, **inputs)
-    return seen.attn_intermediates[0].post_softmax_attn[0, 0]
+    seen = seen.attn_intermediates[0]
+    scores, weights = seen.pre_softmax_attn[0, 0], seen.post_softmax_attn[0, 0]
+    return weights.masked_fill((scores == torch.finfo(scores.dtype).min).all(dim=-1, keepdim=True), 0.0)
 
 
 def masks():
@@ -74,7 +80,7 @@ def masks():
         'PrefixDecoder,\nprefix_attn_len=5': attention_map(PrefixDecoder(**shape), n, prefix_attn_len=5),
         'Decoder,\nseq_start_pos=[4]': attention_map(Decoder(**shape), n, seq_start_pos=torch.tensor([4])),
     }
-    figure, axes = panels(len(shown), 10, 2.6)
+    figure, axes = panels(len(shown), 10, 2.4)
     for axis, (title, weights) in zip(axes, shown.items()):
         image = grid(axis, weights, title, high=0.5)
     axes[0].set_ylabel('query')
@@ -88,31 +94,31 @@ def masks():
 
 
 def biases():
-    """Bias of each head against distance."""
+    """What is added to scores against distance: per head, or through the buckets of T5."""
     distance = torch.arange(0, 129)
     heads = 8
-    t5 = RelativePositionBias(scale=1.0, causal=True, heads=heads)
     dynamic = DynamicPositionBias(dim=16, heads=heads, depth=2, log_distance=True)
+    figure, (left, middle, right) = panels(3, 10, 2.8)
     with torch.no_grad():
-        curves = {
-            'alibi_pos_bias: fixed slopes': AlibiPositionalBias(heads=heads).at(distance),
-            'rel_pos_bias: learned per bucket\n(here: as initialised, 3 heads)': t5.at(distance)[:, :3],
-            'dynamic_pos_bias: a network of distance\n(here: as initialised, on log distance)': dynamic.at(distance),
-        }
-    figure, axes = panels(len(curves), 10, 2.9)
-    for axis, (title, lines) in zip(axes, curves.items()):
-        for head, values in enumerate(lines.unbind(-1)):
-            step = 'steps-mid' if title.startswith('rel_pos') else 'default'
-            axis.plot(distance, values, color=SHADES[head], linewidth=1.4, drawstyle=step)
-        axis.set(title=title, xlabel='distance from query back to key')
+        for axis, lines in ((left, AlibiPositionalBias(heads=heads).at(distance)), (right, dynamic.at(distance))):
+            for head, values in enumerate(lines.unbind(-1)):
+                axis.plot(distance, values, color=SHADES[head], linewidth=1.4)
+    for (buckets, farthest), shade in zip(((32, 128), (32, 64), (16, 128)), SHADES):
+        middle.plot(distance, t5_bucket(distance, True, buckets, farthest), color=shade, linewidth=1.4, drawstyle='steps-post',
+                    label=f'{buckets} buckets, up to {farthest}')
+    left.set(title='alibi_pos_bias: a slope per head', ylabel='added to the score', ylim=(-20, 0.8))
+    middle.set(title='rel_pos_bias: bucket, each with a bias', ylabel='bucket')
+    middle.legend(loc='lower right')
+    right.set(title='dynamic_pos_bias, log distance, as initialised', ylabel='added to the score')
+    for axis in (left, middle, right):
+        axis.set(xlabel='distance from query back to key')
         axis.grid(axis='y', color=FAINT, linewidth=0.5, alpha=0.6)
-    axes[0].set(ylabel='added to the score', ylim=(-20, 0.8))
     return figure
 
 
 def rotary():
     """Angles of rotary positions, what they do to a score, and the decay of xPos."""
-    n = 256
+    n = 192
     positions = torch.arange(n)
     freqs, _ = RotaryEmbedding(32).forward(positions)
     plain, far = freqs[0], RotaryEmbedding(32, interpolation_factor=4.0).forward(positions)[0][0]
@@ -121,8 +127,8 @@ def rotary():
     query = decays.decay(positions[None], 0)[0]                         # n pairs
 
     figure, axes = panels(3, 10, 2.9)
-    image = axes[0].pcolormesh(plain[:128, ::2].cos().T, cmap=SIGNED, vmin=-1, vmax=1)
-    axes[0].set(title='cosine of the angles', xlabel='position', ylabel='pair of features', ylim=(16, 0))
+    image = axes[0].imshow(plain[:128, ::2].cos().T, cmap=SIGNED, vmin=-1, vmax=1, aspect='auto', interpolation='nearest')
+    axes[0].set(title='cosine of the angles', xlabel='position', ylabel='pair of features')
     figure.colorbar(image, ax=axes[0], ticks=[-1, 0, 1], aspect=14).outline.set_visible(False)
     axes[1].plot(positions, scores(plain), color=BLUE, linewidth=1.4, label='rotary_pos_emb')
     axes[1].plot(positions, scores(far), color=ORANGE, linewidth=1.4, label='rotary_interpolation_factor=4')
@@ -208,7 +214,7 @@ def depth():
         'scale_residual_constant=0.7': {'scale_residual_constant': 0.7},
     }
     x = torch.randn(4, 32, 64)
-    figure, axis = plt.subplots(figsize=(6.2, 3), layout='constrained')
+    figure, axis = plt.subplots(figsize=(7.6, 2.9), layout='constrained')
     for (name, flags), shade in zip(rows.items(), SHADES):
         torch.manual_seed(0)
         stack = Encoder(dim=64, depth=12, heads=4, attn_dim_head=16, **flags).eval()
@@ -218,17 +224,15 @@ def depth():
         axis.plot(sizes[:-1], color=shade, linewidth=1.5, marker='o', markersize=3, label=name)
     axis.set(title='size of the residual stream, as initialised', xlabel='block', ylabel='standard deviation', ylim=(0, None))
     axis.grid(axis='y', color=FAINT, linewidth=0.5, alpha=0.6)
-    axis.legend(loc='upper left')
+    axis.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
 def forgetting():
     """Keys that forgetful causal masks hide, for three sequences."""
-    from x_transformers.training.autoregressive import forgetful_mask
-
     n = 20
     kept = forgetful_mask(n + 1, torch.zeros(3, n, dtype=torch.long), 0.2)
-    figure, axes = panels(3, 7, 2.5)
+    figure, axes = panels(3, 7.4, 2.75)
     stack = Decoder(dim=16, depth=1, heads=1)
     for row, axis in enumerate(axes):
         grid(axis, attention_map(stack, n, self_attn_kv_mask=kept[row:row + 1]), f'sequence {row + 1}', high=0.3)
@@ -245,7 +249,7 @@ def main(names: list[str]):
             sys.exit(f'no figure {name!r}; there are {", ".join(FIGURES)}')
         torch.manual_seed(1)
         figure = FIGURES[name]()
-        figure.savefig(HERE / f'{name}.png', metadata={'Software': None})     # nothing that changes from run to run
+        figure.savefig(HERE / f'{name}.png', metadata={'Software': None}, pil_kwargs={'optimize': True})     # the same bytes every time
         plt.close(figure)
 
 
