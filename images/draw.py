@@ -3,6 +3,7 @@
     python images/draw.py                    # all of them, next to this file
     python images/draw.py masks layouts      # some
 """
+import io
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import FancyBboxPatch, Patch
+from PIL import Image
 from torch import Tensor
 
 from x_transformers import Decoder, Encoder, PrefixDecoder
@@ -243,13 +245,20 @@ def forgetting():
 FIGURES = {figure.__name__: figure for figure in (masks, biases, rotary, layouts, normalisers, depth, forgetting)}
 
 
+def save(figure, path: Path):
+    """As a small PNG of few colours, without the date or version that would change it from run to run."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format='png')
+    Image.open(drawn).convert('RGB').quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
 def main(names: list[str]):
     for name in names or FIGURES:
         if name not in FIGURES:
             sys.exit(f'no figure {name!r}; there are {", ".join(FIGURES)}')
         torch.manual_seed(1)
         figure = FIGURES[name]()
-        figure.savefig(HERE / f'{name}.png', metadata={'Software': None}, pil_kwargs={'optimize': True})     # the same bytes every time
+        save(figure, HERE / f'{name}.png')
         plt.close(figure)
 
 

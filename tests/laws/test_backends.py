@@ -42,7 +42,7 @@ def masks(kind: type) -> list[dict[str, torch.Tensor]]:
     return [{}, {'mask': torch.arange(LENGTH) < torch.tensor([[LENGTH], [7]])}]
 
 
-@pytest.mark.parametrize(('kind', 'case'), STACKS, ids=NAMES)
+@pytest.mark.parametrize('kind, case', STACKS, ids=NAMES)
 def test_the_backend_that_is_chosen_equals_the_reference(kind: type, case: Case) -> None:
     for extra in masks(kind):
         inputs = {**context_of(case), **extra}

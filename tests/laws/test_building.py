@@ -52,7 +52,7 @@ def gradients_of(module: nn.Module, loss: torch.Tensor) -> dict[str, Any]:
     return {name: parameter.grad for name, parameter in module.named_parameters()}
 
 
-@pytest.mark.parametrize(('kind', 'case'), STACKS, ids=NAMES)
+@pytest.mark.parametrize('kind, case', STACKS, ids=NAMES)
 def test_a_training_step_reaches_every_parameter(kind: type, case: Case) -> None:
     stack = build_stack(kind, case)
     if 'dropout' not in case.name:
@@ -76,7 +76,7 @@ def test_a_model_trains_and_its_loss_reaches_every_parameter(case: Case) -> None
     assert all(grad.isfinite().all() and grad.abs().max() > 0 for grad in found.values())
 
 
-@pytest.mark.parametrize(('kind', 'case'), STACKS, ids=NAMES)
+@pytest.mark.parametrize('kind, case', STACKS, ids=NAMES)
 def test_no_flag_is_dead(kind: type, case: Case) -> None:
     """Switching it on changes the parameters, the plan or the numbers, unless it promises not to."""
     stack, plain = build_stack(kind, case), {'cross_attend': True} if case.context_width else {}
@@ -113,7 +113,7 @@ def test_straight_through_differs_in_its_gradient_alone() -> None:
     assert not torch.allclose(results[0][1], results[1][1])
 
 
-@pytest.mark.parametrize(('kind', 'case'), STACKS, ids=NAMES)
+@pytest.mark.parametrize('kind, case', STACKS, ids=NAMES)
 def test_a_config_and_a_state_dict_rebuild_the_stack(kind: type, case: Case) -> None:
     stack = build_stack(kind, case)
     twin = kind(**stack.config.keywords()).double().eval()
@@ -122,7 +122,7 @@ def test_a_config_and_a_state_dict_rebuild_the_stack(kind: type, case: Case) -> 
     assert torch.equal(twin(embeddings(), **context_of(case)), stack(embeddings(), **context_of(case)))
 
 
-@pytest.mark.parametrize(('kind', 'case'), STACKS, ids=NAMES)
+@pytest.mark.parametrize('kind, case', STACKS, ids=NAMES)
 def test_defaults_written_out_change_nothing(kind: type, case: Case) -> None:
     defaults = {e.name: e.default for e in catalogue(kind.config_class) if not e.required and not e.name.startswith('cross_attn_')}
     written = kind(**{**defaults, **case.keywords})
