@@ -48,12 +48,15 @@ def check(x: Tensor, given: Inputs, stack: Any, fresh: bool) -> None:
     if given.context is not None:
         if not stack.cross_attend:
             raise InputError('context was given, but no layer looks at one; build the stack with cross_attend=True')
-        expect('context', given.context, (b, None, None), 'float')
+        width = stack.config.cross_attn.dim_context or stack.dim
+        expect('context', given.context, (b, None, width), 'float', 'its width is dim, or cross_attn_dim_context where that is set')
         expect_optional('context_mask', given.context_mask, (b, given.context.shape[1]), 'bool')
     for name in ('mems', 'mem_masks'):
         listed = getattr(given, name)
         if isinstance(listed, Tensor) or (listed is not None and not isinstance(listed, Sequence)):
             raise InputError(f'{name} must be a list with one tensor per self-attention layer, got {type(listed).__name__}')
+    for mem in given.mems or ():
+        expect_optional('mems', mem, (b, None, stack.dim), 'float', 'a memory holds rows of the residual stream')
     if given.attn_mask is not None:
         expect_kind('attn_mask', given.attn_mask, 'bool')
     if given.attn_mask is not None and not fresh:

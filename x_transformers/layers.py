@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,13 @@ from x_transformers.call import Call, Depth, Span, Trace
 from x_transformers.entry import Inputs, begin, check, first_states
 from x_transformers.errors import DecodeError
 from x_transformers.feedforward import FeedForward, FeedForwardConfig
-from x_transformers.flags import configured, flag, group
+from x_transformers.flags import Rules, configured, demands, flag, group
 from x_transformers.norms import NormFlags, Unchanged, make_norm, norm_slots, normed
 from x_transformers.plan import LayerSpec, Plan, PlanFlags, plan
 from x_transformers.positions.flags import PositionFlags, make_bias, make_rotary
 from x_transformers.residuals import ResidualFlags, make_residual
 from x_transformers.shift import ShiftFlags, ShiftTokens, shifts_of
-from x_transformers.state import Fresh, StackState
+from x_transformers.state import Fresh, StackState, tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,12 @@ class LayersConfig(PositionFlags, ShiftFlags, ResidualFlags, NormFlags, PlanFlag
     attn: AttentionConfig = group(AttentionConfig, 'attn_', shares=('dim', 'heads', 'causal'))
     cross_attn: AttentionConfig = group(AttentionConfig, 'cross_attn_', inherits='attn', shares=('dim', 'heads'), fixes={'causal': False})
     ff: FeedForwardConfig = group(FeedForwardConfig, 'ff_', shares=('dim',))
+
+    rules: ClassVar[Rules] = (
+        demands('ff_dim_out', lambda c: c.ff.dim_out == c.dim, 'in a layer stack every branch is as wide as the stream. Leave it out.'),
+        demands('attn_dim_out', lambda c: c.attn.dim_out == c.dim, 'in a layer stack every branch is as wide as the stream. Leave it out.'),
+        demands('dynamic_pos_bias', lambda c: c.dim >= 4, 'its network is dim // 4 wide. Use dim of at least 4.'),
+    )
 
     positional = (
         'dim', 'depth', 'heads', 'causal', 'cross_attend', 'only_cross', 'use_scalenorm', 'use_rmsnorm', 'use_simple_rmsnorm',
@@ -252,7 +258,7 @@ class AttentionLayers(nn.Module):
             trace = Trace(maps=return_maps is not False, fused_maps=bool(return_maps), past=past)
         call = begin(self, x, given, state, None, return_hiddens or return_state, trace)
         steps = self.plan.steps(layers_execute_order)
-        states = self.states_for(steps, given, state)
+        states = self.states_for(steps, given, state, x.shape[0])
         x, after = self.run(x, call, steps, states)
         extra = 0 if state is None else state.extra
         new_state = StackState(call.keys, after, call.context_keys, extra) if call.keep_state and self.can_cache_kv else None
@@ -265,10 +271,13 @@ class AttentionLayers(nn.Module):
             return x, new_state
         return x
 
-    def states_for(self, steps: Sequence[LayerSpec], given: Inputs, state: StackState | None) -> tuple[Any, ...]:
+    def states_for(self, steps: Sequence[LayerSpec], given: Inputs, state: StackState | None, batch: int) -> tuple[Any, ...]:
         """One state per executed layer."""
         if state is None:
             return first_states(steps, given, None)
+        batches = {t.shape[0] for t in tensors(state.layers)}
+        if batches and batch not in batches:
+            raise DecodeError(f'the state is of a batch of {max(batches)}, but x has {batch} rows; use reorder() to change its rows')
         if len(state.layers) != len(steps):
             raise DecodeError(
                 f'the state is of {len(state.layers)} executed layers, but layers_execute_order runs {len(steps)}; use one order throughout'

@@ -155,6 +155,7 @@ class TransformerWrapper(nn.Module):
             x, mask, pos, sum_embeds = self.new_part(x, state, mask, pos, sum_embeds)
             kwargs.update(cache=cache, cache_age=x.shape[1] + (0 if prepend_embeds is None or state.length else prepend_embeds.shape[1]))
         self.check(x, mask, prepend_embeds, prepend_mask)
+        check_positions(x, pos, seq_start_pos)
         first = state is None or state.length == 0
         seen = 0 if state is None or first else state.seen
         z = self.embed(x, seen, pos, sum_embeds, seq_start_pos)
@@ -261,6 +262,13 @@ class TransformerWrapper(nn.Module):
                 f'a sequence of {total} tokens is longer than max_seq_len={self.max_seq_len}, for which absolute positions were made; '
                 'shorten it, raise max_seq_len, or use relative positions (rotary_pos_emb=True)'
             )
+
+
+def check_positions(x: Tensor, pos: Tensor | None, seq_start_pos: Tensor | None) -> None:
+    """Positions are long indices, or an embedding of your own; padding is a number per row."""
+    if pos is not None and not pos.is_floating_point() and pos.dtype != torch.long:
+        raise InputError(f'pos has dtype {pos.dtype}, expected torch.long indices, or a float position embedding')
+    expect_optional('seq_start_pos', seq_start_pos, (x.shape[0],), 'int', 'it is the number of padding tokens of each row')
 
 
 def check_range(x: Tensor, num_tokens: int) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from x_transformers.decoding.generate import align_right, stepper_for
 from x_transformers.decoding.sampling import FILTER_LOGITS_FN, contrastive_decode_fn, pick, top_k
-from x_transformers.errors import InputError
+from x_transformers.errors import FlagError, InputError
 from x_transformers.flags import Config, Rules, configured, demands, flag
 from x_transformers.inputs import expect
 
@@ -50,6 +50,8 @@ class AutoregressiveWrapper(nn.Module):
     def __init__(self, *args: Any, **keywords: Any):
         super().__init__()
         cfg = self.config = AutoregressiveConfig.of(None, args, keywords)
+        if not hasattr(cfg.net, 'max_seq_len'):
+            raise FlagError(f'net={type(cfg.net).__name__} has no max_seq_len; expected a model over tokens, such as TransformerWrapper')
         self.net = cfg.net
         self.pad_value = cfg.pad_value
         self.ignore_index = cfg.ignore_index
@@ -153,8 +155,8 @@ def check_generation(prompts: Tensor, seq_len: int, temperature: float) -> None:
         raise InputError(f'prompts has shape {tuple(prompts.shape)}: give at least one token to start from')
     if seq_len < 0:
         raise InputError(f'seq_len={seq_len} is negative; expected the number of tokens to generate')
-    if temperature < 0:
-        raise InputError(f'temperature={temperature} is negative; expected 0 (the most probable token) or more')
+    if not isinstance(temperature, (int, float)) or temperature < 0:
+        raise InputError(f'temperature={temperature!r} is not possible; expected a number: 0 (the most probable token) or more')
 
 
 def chosen_filter(choice: str | Callable[..., Tensor], keywords: dict[str, Any]) -> Callable[[Tensor], Tensor]:
