@@ -75,14 +75,15 @@ def begin(
     memory = longest(given.mems) if fresh else 0
     if memory:
         past = Span(-memory, memory, memory_positions(given.pos, memory, n))
-    padding = None
-    new_visible = given.mask if given.self_attn_kv_mask is None and given.seq_start_pos is None else given.self_attn_kv_mask
-    start = past.start + past.length
-    if given.seq_start_pos is not None:
-        real = torch.arange(start, start + n, device=device) >= given.seq_start_pos[:, None]
-        new_visible = real if new_visible is None else new_visible & real
-        padding = ~real
-    queries = Span(start, n, own_positions(given.pos, n), new_visible)
+    begins = given.seq_start_pos if given.seq_start_pos is not None or state is None else state.padding
+    new_visible = given.mask if given.self_attn_kv_mask is None and begins is None else given.self_attn_kv_mask
+    start, pos, padding = past.start + past.length, own_positions(given.pos, n), None
+    if begins is not None:
+        from_start = torch.arange(start, start + n, device=device) - begins[:, None]
+        padding = from_start < 0
+        new_visible = ~padding if new_visible is None else new_visible & ~padding
+        pos = from_start if pos is None else pos
+    queries = Span(start, n, pos, new_visible)
     keys = past.join(queries, device)
     context, context_keys = context_span(given, state)
     rotation, context_rotation = rotations(stack, given, queries, keys, context_keys, memory + n, device)

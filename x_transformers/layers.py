@@ -19,7 +19,7 @@ from x_transformers.call import Call, Depth, Span, Trace
 from x_transformers.entry import Inputs, begin, check, first_states
 from x_transformers.errors import DecodeError
 from x_transformers.feedforward import FeedForward, FeedForwardConfig
-from x_transformers.flags import Rules, configured, demands, flag, group
+from x_transformers.flags import Rules, configured, demands, excludes, flag, group
 from x_transformers.norms import NormFlags, Unchanged, make_norm, norm_slots, normed
 from x_transformers.plan import LayerSpec, Plan, PlanFlags, plan
 from x_transformers.positions.flags import PositionFlags, make_bias, make_rotary
@@ -52,6 +52,7 @@ class LayersConfig(PositionFlags, ShiftFlags, ResidualFlags, NormFlags, PlanFlag
     rules: ClassVar[Rules] = (
         demands('ff_dim_out', lambda c: c.ff.dim_out == c.dim, 'in a layer stack every branch is as wide as the stream. Leave it out.'),
         demands('attn_dim_out', lambda c: c.attn.dim_out == c.dim, 'in a layer stack every branch is as wide as the stream. Leave it out.'),
+        excludes('rotary_xpos', 'attn_l2_distance', 'its factors cancel in products only, not in distances. Use rotary_pos_emb=True.'),
         demands('dynamic_pos_bias', lambda c: c.dim >= 4, 'its network is dim // 4 wide. Use dim of at least 4.'),
     )
 
@@ -260,8 +261,10 @@ class AttentionLayers(nn.Module):
         steps = self.plan.steps(layers_execute_order)
         states = self.states_for(steps, given, state, x.shape[0])
         x, after = self.run(x, call, steps, states)
-        extra = 0 if state is None else state.extra
-        new_state = StackState(call.keys, after, call.context_keys, extra) if call.keep_state and self.can_cache_kv else None
+        new_state = None
+        if call.keep_state and self.can_cache_kv:
+            new_state = replace(state or self.empty_state(), keys=call.keys, layers=after, context=call.context_keys)
+            new_state = new_state if seq_start_pos is None else replace(new_state, padding=seq_start_pos)
         if trace is not None:
             seen = LayerIntermediates(trace.hiddens, x, trace.attention, trace.layer_hiddens, state=new_state)
             return x, seen

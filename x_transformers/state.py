@@ -157,6 +157,7 @@ class StackState:
     keys: Span
     layers: tuple[Any, ...]
     context: Span | None = None  # where the tokens of the context stand
+    padding: Tensor | None = None  # (b,) tokens of left padding, from which each row's positions count
     extra: int = 0  # entries ahead of the first token: memory tokens, prepended embeddings
 
     @property

@@ -12,8 +12,38 @@ from x_transformers import AutoregressiveWrapper, Decoder, Encoder, TransformerW
 from x_transformers.errors import FlagError
 from x_transformers.flags import catalogue
 
-BASE = {'dim': 16, 'depth': 2, 'heads': 4, 'attn_dim_head': 8}
+BASE = {'dim': 16, 'depth': 2, 'heads': 4, 'attn_dim_head': 12}
 LENGTH, BATCH, VOCABULARY = 12, 2, 32
+
+
+TOGETHER = {  # flags that meet in one formula
+    'rotary, memory keys': {'rotary_pos_emb': True, 'attn_num_mem_kv': 2},
+    'rotary of some heads, memory keys, window': {
+        'rotary_pos_emb': True, 'attn_rotate_num_heads': 2, 'attn_num_mem_kv': 1, 'attn_max_attend_past': 4,
+    },
+    'xPos, memory keys, qk norm': {'rotary_xpos': True, 'attn_num_mem_kv': 2, 'attn_qk_norm': True, 'attn_kv_heads': 2},
+    'grouped heads, ALiBi, memory keys': {'attn_kv_heads': 2, 'alibi_pos_bias': True, 'attn_num_mem_kv': 2},
+    'one key head, T5 bias, zero key, window': {
+        'attn_one_kv_head': True, 'rel_pos_bias': True, 'attn_add_zero_kv': True, 'attn_max_attend_past': 3,
+    },
+    'grouped heads, dynamic bias, qk norm': {'attn_kv_heads': 2, 'dynamic_pos_bias': True, 'attn_qk_norm': True},
+    'distances, ALiBi, memory keys': {'attn_l2_distance': True, 'alibi_pos_bias': True, 'attn_num_mem_kv': 2},
+    'talking heads, ALiBi, zero key, residual attention': {
+        'attn_pre_talking_heads': True, 'attn_post_talking_heads': True, 'alibi_pos_bias': True, 'attn_add_zero_kv': True,
+        'residual_attn': True,
+    },
+    'grouped cross-attention, memory keys, residual attention': {
+        'cross_attend': True, 'cross_attn_kv_heads': 2, 'cross_attn_num_mem_kv': 2, 'cross_residual_attn': True, 'rotary_pos_emb': True,
+    },
+    'tied, shifted': {'weight_tie_layers': True, 'shift_tokens': 1},
+    'shifts of their own, repeated': {'shift_tokens': (0, 1, 2, 0), 'layers_execute_order': (0, 1, 2, 3, 1, 2)},
+    'macaron, shifted, gated residual, cross-attention': {
+        'macaron': True, 'shift_tokens': 1, 'gate_residual': True, 'cross_attend': True, 'scale_residual': True,
+    },
+    'gates, shifted, memory keys': {
+        'attn_gate_values': True, 'attn_gate_value_heads': True, 'attn_on_attn': True, 'shift_tokens': 1, 'attn_num_mem_kv': 1,
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,10 +69,18 @@ class Case:
         """Width of the context that the stack looks at, if it does."""
         return self.stack.get('cross_attn_dim_context', BASE['dim']) if self.stack.get('cross_attend') else None
 
+    @property
+    def without(self) -> Case:
+        """The same but for the flag itself: what else its example needs stays on."""
+        single = self.name in self.stack or self.name in self.model or self.name in self.training
+        needed = {'cross_attend': True} if self.stack.get('cross_attend') else {}
+        rest = lambda keywords: {name: value for name, value in keywords.items() if name != self.name}
+        return Case('without', rest(self.stack) if single else needed, rest(self.model), rest(self.training))
+
 
 def stack_cases(kind: type) -> list[Case]:
     """One case per flag of a layer stack."""
-    cases = [Case('defaults')]
+    cases = [Case('defaults'), *(Case(name, stack) for name, stack in TOGETHER.items())]
     for entry in catalogue(kind.config_class):
         if entry.example:
             own = dict(entry.example)
@@ -118,11 +156,13 @@ def tokens(length: int = LENGTH, seed: int = 3) -> Tensor:
 
 
 def context_of(case: Case, rows: slice = slice(None)) -> dict[str, Tensor]:
-    """The context that a case needs."""
+    """The context that a case needs; with rotary positions, rows whose contexts stand at different ones."""
     if case.context_width is None:
         return {}
     context = torch.randn(BATCH, 5, case.context_width, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    return {'context': context[rows]}
+    if not any(name.startswith('rotary') for name in case.stack):
+        return {'context': context[rows]}
+    return {'context': context[rows], 'context_pos': torch.arange(5).expand(BATCH, -1).add(torch.arange(BATCH)[:, None])[rows]}
 
 
 def in_pieces(stack: Any, x: Tensor, cut: tuple[int, ...], state: Any = None, **inputs: Any) -> tuple[Tensor, list[Any]]:

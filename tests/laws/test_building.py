@@ -17,7 +17,7 @@ STACKS = [(Decoder, case) for case in DECODERS] + [(Encoder, case) for case in E
 NAMES = [f'{kind.__name__} {case}' for kind, case in STACKS]
 MODELS = [*wrapper_cases(), *training_cases()]
 
-SAME_NUMBERS = {  # flags that promise not to change a number
+SAME_NUMBERS = {  # flags that promise not to change a number, and why
     'defaults': 'nothing is switched on',
     'flash': 'another backend',
     'attend_sdp_kwargs': 'other kernels of a backend',
@@ -26,6 +26,12 @@ SAME_NUMBERS = {  # flags that promise not to change a number
     'zero_init_branch_output': 'another start of the same function',
     'dropout': 'only in training',
     'straight_through': 'only in the gradient',
+}
+ACCEPTED = {  # flags without an example that promise the same: a value that is not the default, and why
+    'pre_norm_has_final_norm': (False, 'had no effect in 2.0.1 either'),
+    'disable_abs_pos_emb': (True, 'concerns the model around the stack'),
+    'attn_onnxable': (True, 'masks can always be exported'),
+    'cross_attn_onnxable': (True, 'masks can always be exported'),
 }
 NO_EXAMPLE = {  # flags that there is nothing to switch on for
     'dim', 'depth', 'causal', 'num_tokens', 'max_seq_len', 'attn_layers', 'net', 'ignore_index', 'pad_value', 'token_emb', 'to_logits',
@@ -76,22 +82,58 @@ def test_a_model_trains_and_its_loss_reaches_every_parameter(case: Case) -> None
     assert all(grad.isfinite().all() and grad.abs().max() > 0 for grad in found.values())
 
 
+def shapes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: t.shape for name, t in module.state_dict().items()}
+
+
 @pytest.mark.parametrize('kind, case', STACKS, ids=NAMES)
 def test_no_flag_is_dead(kind: type, case: Case) -> None:
-    """Switching it on changes the parameters, the plan or the numbers, unless it promises not to."""
-    stack, plain = build_stack(kind, case), {'cross_attend': True} if case.context_width else {}
-    without = build_stack(kind, Case('', {} if case.name == 'cross_attend' else plain))
-    shapes = lambda m: {name: t.shape for name, t in m.state_dict().items()}
-    fill(without), fill(stack)
-    x, inputs = embeddings(), context_of(case)
-    same = shapes(stack) == shapes(without) and torch.equal(stack(x, **inputs), without(x, **inputs))
-    if not keeps_numbers(case.name):
-        assert not same
-    elif case.name.endswith('dropout'):
-        torch.manual_seed(0)
-        assert not torch.equal(stack.train()(x, **inputs), stack(x, **inputs))
-    elif case.name.endswith('straight_through'):
-        assert stack.config.attn.sparse_topk_straight_through or stack.config.cross_attn.sparse_topk_straight_through
+    """Switching it on changes the parameters or the numbers, unless it promises not to."""
+    stack, without, x, inputs = build_stack(kind, case), build_stack(kind, case.without), embeddings(), context_of(case)
+    if keeps_numbers(case.name):
+        stack, without = filled_but_gains(kind, case), filled_but_gains(kind, case.without)
+        assert (stack(x, **inputs) - without(x, **inputs)).abs().max() < 1e-12
+        if case.name.endswith('dropout'):
+            torch.manual_seed(0)
+            assert not torch.equal(stack.train()(x, **inputs), stack(x, **inputs))
+        return
+    fill(stack)
+    fill(without)
+    plain = {} if case.name == 'cross_attend' else inputs
+    assert shapes(stack) != shapes(without) or not torch.allclose(stack(x, **inputs), without(x, **plain), atol=1e-9)
+
+
+def filled_but_gains(kind: type, case: Case) -> Any:
+    """A stack whose numbers can be compared however its gains are stored: they stay as they start."""
+    torch.manual_seed(0)
+    stack = kind(**case.keywords).double().eval()
+    gains = {name: t.clone() for name, t in stack.state_dict().items() if name.endswith('gamma')}
+    fill(stack)
+    stack.load_state_dict(gains, strict=False)
+    return stack
+
+
+@pytest.mark.parametrize('kind', [Decoder, Encoder])
+@pytest.mark.parametrize('name', ACCEPTED)
+def test_a_flag_that_is_only_accepted_changes_nothing(kind: type, name: str) -> None:
+    stack = {'cross_attend': True} if name.startswith('cross_') else {}
+    with_it, without = Case('', {**stack, name: ACCEPTED[name][0]}), Case('', stack)
+    inputs = context_of(without)
+    assert torch.equal(build_stack(kind, with_it)(embeddings(), **inputs), build_stack(kind, without)(embeddings(), **inputs))
+
+
+@pytest.mark.parametrize('case', [case for case in MODELS if case.name in case.model or case.name in case.training], ids=str)
+def test_no_flag_of_a_model_is_dead(case: Case) -> None:
+    model, without = build_model(case), build_model(case.without)
+    fill(model)
+    fill(without)
+    if shapes(model) != shapes(without):
+        return
+    if 'dropout' in case.name:
+        assert torch.equal(model.net(tokens()), without.net(tokens()))
+        model.train()
+    torch.manual_seed(0)
+    assert not torch.allclose(model(tokens()), without(tokens()), atol=1e-9)
 
 
 @pytest.mark.parametrize('case', [case for case in DECODERS if 'zero_init' in case.name], ids=str)
@@ -122,11 +164,37 @@ def test_a_config_and_a_state_dict_rebuild_the_stack(kind: type, case: Case) -> 
     assert torch.equal(twin(embeddings(), **context_of(case)), stack(embeddings(), **context_of(case)))
 
 
+@pytest.mark.parametrize('case', MODELS, ids=str)
+def test_a_config_and_a_state_dict_rebuild_the_model(case: Case) -> None:
+    model = build_model(case)
+    net = TransformerWrapper(**{**model.net.config.keywords(), 'attn_layers': Decoder(**model.net.attn_layers.config.keywords())})
+    twin = AutoregressiveWrapper(**{**model.config.keywords(), 'net': net}).double().eval()
+    assert TransformerWrapper(**model.net.config.keywords()).config == model.net.config
+    assert AutoregressiveWrapper(**model.config.keywords()).config == model.config
+    twin.load_state_dict(model.state_dict(), strict=True)
+    assert torch.equal(twin.net(tokens()), model.net(tokens()))
+
+
 @pytest.mark.parametrize('kind, case', STACKS, ids=NAMES)
 def test_defaults_written_out_change_nothing(kind: type, case: Case) -> None:
-    defaults = {e.name: e.default for e in catalogue(kind.config_class) if not e.required and not e.name.startswith('cross_attn_')}
-    written = kind(**{**defaults, **case.keywords})
-    assert {**written.config.keywords()} == build_stack(kind, case).config.keywords()
+    """Cross-attention starts from the flags of self-attention, so its defaults are written out only where there are none."""
+    follows = any(name.startswith('attn_') for name in case.keywords)
+    free = [e for e in catalogue(kind.config_class) if not e.required and not (follows and e.name.startswith('cross_attn_'))]
+    assert kind(**{**{e.name: e.default for e in free}, **case.keywords}).config == kind(**case.keywords).config
+
+
+@pytest.mark.parametrize('kind', [Decoder, Encoder, PrefixDecoder, CrossAttender])
+def test_all_defaults_written_out_change_nothing(kind: type) -> None:
+    defaults = {e.name: e.default for e in catalogue(kind.config_class) if not e.required}
+    assert kind(**{**defaults, 'dim': 16, 'depth': 1}).config == kind(dim=16, depth=1).config
+
+
+@pytest.mark.parametrize('case', MODELS, ids=str)
+def test_defaults_of_a_model_written_out_change_nothing(case: Case) -> None:
+    model, written = build_model(case), lambda kind: {e.name: e.default for e in catalogue(kind.config_class) if not e.required}
+    net, training = model.net.config.keywords(), model.config.keywords()
+    assert TransformerWrapper(**{**written(TransformerWrapper), **net}).config == model.net.config
+    assert AutoregressiveWrapper(**{**written(AutoregressiveWrapper), **training}).config == model.config
 
 
 @pytest.mark.parametrize('kind', ALL, ids=lambda kind: kind.__name__)
@@ -137,3 +205,7 @@ def test_every_flag_says_what_it_does(kind: Any) -> None:
         assert entry.paper is None or re.fullmatch(r'https://.+|\d{4}\.\d{4,5}', entry.paper), entry.name
         if entry.example:
             assert entry.name in entry.example, entry.name
+
+
+def test_no_flag_without_an_example_is_excused_in_vain() -> None:
+    assert {entry.name for kind in ALL for entry in catalogue(kind.config_class) if not entry.example} == NO_EXAMPLE

@@ -158,6 +158,8 @@ class TransformerWrapper(nn.Module):
         check_positions(x, pos, seq_start_pos)
         first = state is None or state.length == 0
         seen = 0 if state is None or first else state.seen
+        if state is not None and seq_start_pos is None:
+            seq_start_pos = state.padding
         z = self.embed(x, seen, pos, sum_embeds, seq_start_pos)
         extra = self.num_memory_tokens if first else 0
         if prepend_embeds is not None and first:
