@@ -33,13 +33,13 @@ WEIGHTS = LinearSegmentedColormap.from_list('weights', ['#f3f6f8', '#8fb8cf', BL
 SIGNED = LinearSegmentedColormap.from_list('signed', ['#a8571a', '#efb27a', '#f6f7f8', '#8fb8cf', '#174a68'])
 SHADES = [BLUE, ORANGE, GREEN, '#8a5a9e', '#b5485d', '#6b7a88', '#3aa0c9', '#c9a227']
 
-plt.rcParams.update({
+STYLE = {
     'figure.facecolor': 'white', 'savefig.facecolor': 'white', 'figure.dpi': 100, 'savefig.dpi': 100,
     'font.family': 'DejaVu Sans', 'font.size': 9, 'axes.titlesize': 9.5, 'axes.labelsize': 8.5,
     'xtick.labelsize': 8, 'ytick.labelsize': 8, 'legend.fontsize': 8, 'legend.frameon': False,
     'text.color': INK, 'axes.labelcolor': INK, 'xtick.color': INK, 'ytick.color': INK, 'axes.titlecolor': INK,
     'axes.edgecolor': FAINT, 'axes.spines.top': False, 'axes.spines.right': False, 'axes.linewidth': 0.8,
-})
+}
 
 
 def panels(count: int, width: float, height: float):
@@ -104,14 +104,14 @@ def biases():
     with torch.no_grad():
         for axis, lines in ((left, AlibiPositionalBias(heads=heads).at(distance)), (right, dynamic.at(distance))):
             for head, values in enumerate(lines.unbind(-1)):
-                axis.plot(distance, values, color=SHADES[head], linewidth=1.4)
+                axis.plot(distance.numpy(), values.numpy(), color=SHADES[head], linewidth=1.4)
     for (buckets, farthest), shade in zip(((32, 128), (32, 64), (16, 128)), SHADES):
-        middle.plot(distance, t5_bucket(distance, True, buckets, farthest), color=shade, linewidth=1.4, drawstyle='steps-post',
+        middle.plot(distance.numpy(), t5_bucket(distance, True, buckets, farthest).numpy(), color=shade, linewidth=1.4, drawstyle='steps-post',
                     label=f'{buckets} buckets, up to {farthest}')
     left.set(title='alibi_pos_bias: a slope per head', ylabel='added to the score', ylim=(-20, 0.8))
     middle.set(title='rel_pos_bias: bucket, each with a bias', ylabel='bucket')
     middle.legend(loc='lower right')
-    right.set(title='dynamic_pos_bias, log distance, as initialised', ylabel='added to the score')
+    right.set(title='dynamic_pos_bias: a network, untrained', ylabel='added to the score')
     for axis in (left, middle, right):
         axis.set(xlabel='distance from query back to key')
         axis.grid(axis='y', color=FAINT, linewidth=0.5, alpha=0.6)
@@ -129,15 +129,15 @@ def rotary():
     query = decays.decay(positions[None], 0)[0]                         # n pairs
 
     figure, axes = panels(3, 10, 2.9)
-    image = axes[0].imshow(plain[:128, ::2].cos().T, cmap=SIGNED, vmin=-1, vmax=1, aspect='auto', interpolation='nearest')
+    image = axes[0].imshow(plain[:128, ::2].cos().T.numpy(), cmap=SIGNED, vmin=-1, vmax=1, aspect='auto', interpolation='nearest')
     axes[0].set(title='cosine of the angles', xlabel='position', ylabel='pair of features')
     figure.colorbar(image, ax=axes[0], ticks=[-1, 0, 1], aspect=14).outline.set_visible(False)
-    axes[1].plot(positions, scores(plain), color=BLUE, linewidth=1.4, label='rotary_pos_emb')
-    axes[1].plot(positions, scores(far), color=ORANGE, linewidth=1.4, label='rotary_interpolation_factor=4')
+    axes[1].plot(positions.numpy(), scores(plain).numpy(), color=BLUE, linewidth=1.4, label='rotary_pos_emb')
+    axes[1].plot(positions.numpy(), scores(far).numpy(), color=ORANGE, linewidth=1.4, label='rotary_interpolation_factor=4')
     axes[1].set(title='score of equal query and key', xlabel='distance')
     axes[1].legend(loc='upper right')
     for pair, shade in zip((0, 5, 10, 15), SHADES):
-        axes[2].plot(positions, query[:, pair], color=shade, linewidth=1.4, label=f'pair {pair}')
+        axes[2].plot(positions.numpy(), query[:, pair].numpy(), color=shade, linewidth=1.4, label=f'pair {pair}')
     axes[2].set(title='rotary_xpos: factor on the score', xlabel='distance', ylim=(0, 1.04))
     axes[2].legend(loc='lower left')
     for axis in axes[1:]:
@@ -245,21 +245,22 @@ def forgetting():
 FIGURES = {figure.__name__: figure for figure in (masks, biases, rotary, layouts, normalisers, depth, forgetting)}
 
 
-def save(figure, path: Path):
-    """As a small PNG of few colours, without the date or version that would change it from run to run."""
+def draw(name: str, folder: Path):
+    """One figure, as a small PNG of few colours and no metadata: the same bytes every time."""
+    torch.manual_seed(1)
     drawn = io.BytesIO()
-    figure.savefig(drawn, format='png')
-    Image.open(drawn).convert('RGB').quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    with plt.rc_context(STYLE):
+        figure = FIGURES[name]()
+        figure.savefig(drawn, format='png')
+        plt.close(figure)
+    Image.open(drawn).convert('RGB').quantize(128, dither=Image.Dither.NONE).save(folder / f'{name}.png', optimize=True)
 
 
 def main(names: list[str]):
     for name in names or FIGURES:
         if name not in FIGURES:
             sys.exit(f'no figure {name!r}; there are {", ".join(FIGURES)}')
-        torch.manual_seed(1)
-        figure = FIGURES[name]()
-        save(figure, HERE / f'{name}.png')
-        plt.close(figure)
+        draw(name, HERE)
 
 
 if __name__ == '__main__':

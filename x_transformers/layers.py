@@ -53,6 +53,7 @@ class LayersConfig(PositionFlags, ShiftFlags, ResidualFlags, NormFlags, PlanFlag
         demands('ff_dim_out', lambda c: c.ff.dim_out == c.dim, 'in a layer stack every branch is as wide as the stream. Leave it out.'),
         demands('attn_dim_out', lambda c: c.attn.dim_out == c.dim, 'in a layer stack every branch is as wide as the stream. Leave it out.'),
         excludes('rotary_xpos', 'attn_l2_distance', 'its factors cancel in products only, not in distances. Use rotary_pos_emb=True.'),
+        excludes('rotary_xpos', 'attn_num_mem_kv', 'learned keys have no position for its decay to cancel at. Use rotary_pos_emb=True.'),
         demands('dynamic_pos_bias', lambda c: c.dim >= 4, 'its network is dim // 4 wide. Use dim of at least 4.'),
     )
 

@@ -41,6 +41,7 @@ FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     'a misspelt flag of training': (lambda: model(mask_probs=0.1), ("'mask_probs'", "'mask_prob'")),
     'a misspelt flag of attention alone': (lambda: Attention(16, hedas=3), ("'hedas'", "'heads'")),
     'a misspelt flag of feed-forward alone': (lambda: FeedForward(16, muld=2), ("'muld'", "'mult'")),
+    'xPos and learned keys': (lambda: stack(rotary_xpos=True, attn_num_mem_kv=2), ('rotary_xpos=True', 'attn_num_mem_kv=2')),
     'xPos on distances': (lambda: stack(rotary_xpos=True, attn_l2_distance=True), ('rotary_xpos=True', 'attn_l2_distance=True')),
     'two norms': (lambda: stack(use_rmsnorm=True, use_scalenorm=True), ('use_rmsnorm=True', 'use_scalenorm=True', 'Keep one')),
     'two biases': (lambda: stack(alibi_pos_bias=True, rel_pos_bias=True), ('alibi_pos_bias=True', 'rel_pos_bias=True')),

@@ -21,7 +21,7 @@ TOGETHER = {  # flags that meet in one formula
     'rotary of some heads, memory keys, window': {
         'rotary_pos_emb': True, 'attn_rotate_num_heads': 2, 'attn_num_mem_kv': 1, 'attn_max_attend_past': 4,
     },
-    'xPos, memory keys, qk norm': {'rotary_xpos': True, 'attn_num_mem_kv': 2, 'attn_qk_norm': True, 'attn_kv_heads': 2},
+    'xPos, zero key, qk norm': {'rotary_xpos': True, 'attn_add_zero_kv': True, 'attn_qk_norm': True, 'attn_kv_heads': 2},
     'grouped heads, ALiBi, memory keys': {'attn_kv_heads': 2, 'alibi_pos_bias': True, 'attn_num_mem_kv': 2},
     'one key head, T5 bias, zero key, window': {
         'attn_one_kv_head': True, 'rel_pos_bias': True, 'attn_add_zero_kv': True, 'attn_max_attend_past': 3,
