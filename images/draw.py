@@ -106,7 +106,8 @@ def biases():
             for head, values in enumerate(lines.unbind(-1)):
                 axis.plot(distance.numpy(), values.numpy(), color=SHADES[head], linewidth=1.4)
     for (buckets, farthest), shade in zip(((32, 128), (32, 64), (16, 128)), SHADES):
-        middle.plot(distance.numpy(), t5_bucket(distance, True, buckets, farthest).numpy(), color=shade, linewidth=1.4, drawstyle='steps-post',
+        stairs = t5_bucket(distance, True, buckets, farthest)
+        middle.plot(distance.numpy(), stairs.numpy(), color=shade, linewidth=1.4, drawstyle='steps-post',
                     label=f'{buckets} buckets, up to {farthest}')
     left.set(title='alibi_pos_bias: a slope per head', ylabel='added to the score', ylim=(-20, 0.8))
     middle.set(title='rel_pos_bias: bucket, each with a bias', ylabel='bucket')

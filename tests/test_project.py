@@ -190,7 +190,7 @@ def test_flags_errors_and_plan_need_no_torch():
 def test_import_costs_little_beyond_torch():
     code = 'import torch, sys; before = set(sys.modules); import x_transformers; print(*set(sys.modules) - before)'
     best = float('inf')
-    for _ in range(3):                                           # other tests may be running beside this one
+    for _ in range(15):                                          # other tests may be running beside this one
         done = subprocess.run([sys.executable, '-X', 'importtime', '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
         brought = done.stdout.split()
         assert not {'einx', 'torch._dynamo'} & set(brought), 'import these inside the functions that use them'

@@ -88,6 +88,7 @@ class Call:
     context: Tensor | None = None  # (b, c, dim_context) tokens that cross-attention looks at
     context_keys: Span | None = None
     mask: Tensor | None = None  # (b, n) bool: attention puts out zero where False
+    begins: Tensor | None = None  # (b,) order of each row's first token, behind its left padding
     padding: Tensor | None = None  # (b, n) bool: True where no token is, only left padding
     attn_mask: Tensor | None = None  # broadcastable to (b, h, i, j) bool
     attn_bias: Tensor | None = None  # broadcastable to (b, h, i, j), added to the scores

@@ -51,6 +51,11 @@ def check(x: Tensor, given: Inputs, stack: Any, fresh: bool) -> None:
         width = stack.config.cross_attn.dim_context or stack.dim
         expect('context', given.context, (b, None, width), 'float', 'its width is dim, or cross_attn_dim_context where that is set')
         expect_optional('context_mask', given.context_mask, (b, given.context.shape[1]), 'bool')
+    rotary, heads = stack.rotary_pos_emb, stack.config.cross_attn.dim_head
+    if given.context_pos is not None and rotary is not None and 2 * len(rotary.inv_freq) > heads:
+        raise InputError(
+            f'context_pos turns {2 * len(rotary.inv_freq)} features by rotary positions, but cross_attn_dim_head={heads}; set rotary_emb_dim={heads}'
+        )
     for name in ('mems', 'mem_masks'):
         listed = getattr(given, name)
         if isinstance(listed, Tensor) or (listed is not None and not isinstance(listed, Sequence)):
@@ -93,6 +98,7 @@ def begin(
         context=context,
         context_keys=context_keys,
         mask=given.mask,
+        begins=begins,
         padding=padding,
         attn_mask=attended(given.attn_mask, keys.length, n),
         attn_bias=None if given.attn_bias is None else rows_of(given.attn_bias, n),
@@ -185,4 +191,6 @@ def first_states(steps: Sequence[Any], given: Inputs, capacity: int | None) -> t
         if mem is not None and mem_mask is not None:
             expect('mem_masks', mem_mask, tuple(mem.shape[:2]), 'bool')
         states.append(None if mem is None and capacity is None else Fresh(mem, mem_mask if mem is not None else None, capacity))
+    if mems:
+        raise InputError(f'mems has {len(mems)} more entries than self-attention layers run; give one for each, in order of execution')
     return tuple(states)

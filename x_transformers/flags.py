@@ -269,7 +269,7 @@ def _nested(
 
 
 def _unknown(name: str, root: type[Config]) -> FlagError:
-    near = difflib.get_close_matches(name, [entry.name for entry in catalogue(root)], 1, cutoff=0.6)
+    near = difflib.get_close_matches(name, [entry.name for entry in catalogue(root)], 1, cutoff=0.75)
     hint = f'; did you mean {near[0]!r}?' if near else f'. `x_transformers.flags.catalogue({root.__name__})` lists them.'
     return FlagError(f'unknown flag {name!r}{hint}')
 

@@ -17,9 +17,10 @@ from x_transformers.attention.scores import softclamp
 from x_transformers.branch import Scale, run_branch
 from x_transformers.call import Call, Depth, Span, Trace
 from x_transformers.entry import Inputs, begin, check, first_states
-from x_transformers.errors import DecodeError
+from x_transformers.errors import DecodeError, FlagError
 from x_transformers.feedforward import FeedForward, FeedForwardConfig
 from x_transformers.flags import Rules, configured, demands, excludes, flag, group
+from x_transformers.inputs import expect
 from x_transformers.norms import NormFlags, Unchanged, make_norm, norm_slots, normed
 from x_transformers.plan import LayerSpec, Plan, PlanFlags, plan
 from x_transformers.positions.flags import PositionFlags, make_bias, make_rotary
@@ -173,6 +174,9 @@ class AttentionLayers(nn.Module):
         self.layers = nn.ModuleList(build_layer(kind, shift, cfg) for kind, shift in zip(self.plan.kinds, self.plan.shifts, strict=True))
         self.rotary_pos_emb = make_rotary(cfg)
         self.rel_pos = make_bias(cfg)
+        if self.rel_pos is not None and not self.num_attn_layers:
+            on = next(name for name in ('rel_pos_bias', 'dynamic_pos_bias', 'alibi_pos_bias') if getattr(cfg, name))
+            raise FlagError(f'{on}=True needs self-attention, and the layers are {self.plan}; leave it out, or add self-attention')
         ends_normed = cfg.norms_first or cfg.resi_dual
         self.final_norm = make_norm(cfg, cfg.dim) if ends_normed else Unchanged()
 
@@ -354,9 +358,10 @@ class PrefixDecoder(AttentionLayers):
         order = torch.arange(x.shape[1], device=x.device)
         allowed = order <= order[:, None]
         if prefix_attn_len is not None:
-            length = (
-                prefix_attn_len[:, None, None, None] if isinstance(prefix_attn_len, Tensor) and prefix_attn_len.ndim else prefix_attn_len
-            )
+            length = prefix_attn_len
+            if isinstance(length, Tensor) and length.ndim:
+                expect('prefix_attn_len', length, (x.shape[0],), 'int', 'it is a number, or one per row')
+                length = length[:, None, None, None]
             allowed = allowed | (order < length)
         if attn_mask is not None:
             allowed = allowed & attn_mask

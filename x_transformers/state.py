@@ -177,6 +177,8 @@ class StackState:
 
     def keep(self, count: int) -> StackState:
         """Forget all but the latest `count` tokens (a sliding window)."""
+        if count < 0:
+            raise DecodeError(f'keep({count}) is not possible: expected the number of tokens to remember')
         if count >= self.length:
             return self
         return replace(self, keys=self.keys.last(count), layers=tuple(s if s is None else s.keep(count) for s in self.layers))

@@ -43,6 +43,8 @@ FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     'a misspelt flag of feed-forward alone': (lambda: FeedForward(16, muld=2), ("'muld'", "'mult'")),
     'xPos and learned keys': (lambda: stack(rotary_xpos=True, attn_num_mem_kv=2), ('rotary_xpos=True', 'attn_num_mem_kv=2')),
     'xPos on distances': (lambda: stack(rotary_xpos=True, attn_l2_distance=True), ('rotary_xpos=True', 'attn_l2_distance=True')),
+    'a bias without self-attention': (
+        lambda: stack(cross_attend=True, only_cross=True, rel_pos_bias=True), ('rel_pos_bias=True', 'cf', 'self-attention')),
     'two norms': (lambda: stack(use_rmsnorm=True, use_scalenorm=True), ('use_rmsnorm=True', 'use_scalenorm=True', 'Keep one')),
     'two biases': (lambda: stack(alibi_pos_bias=True, rel_pos_bias=True), ('alibi_pos_bias=True', 'rel_pos_bias=True')),
     'two normalisers': (lambda: stack(attn_hard=True, attn_sparse_topk=2), ('attn_hard=True', 'attn_sparse_topk=2')),
@@ -112,6 +114,8 @@ INPUTS: dict[str, tuple[type[Exception], Callable[[], Any], tuple[str, ...]]] = 
     'an attention mask of another size': (InputError, lambda: net()(IDS, attn_mask=torch.ones(3, 3).bool()), ('attn_mask', '(3, 3)', '8')),
     'padding for other rows': (InputError, lambda: net()(IDS, seq_start_pos=torch.zeros(3).long()), ('seq_start_pos', '(3,)')),
     'positions of another type': (InputError, lambda: net()(IDS, pos=torch.arange(8).int()), ('pos', 'torch.int32', 'torch.long')),
+    'positions beyond the table': (InputError, lambda: net()(IDS, pos=torch.arange(8) + 100), ('100 to 107', 'max_seq_len=16')),
+    'a temperature beyond all': (InputError, lambda: model().generate(IDS, 2, temperature=float('nan')), ('temperature=nan',)),
     'a context nobody reads': (InputError, lambda: net()(IDS, context=X), ('context', 'cross_attend=True')),
     'no context': (InputError, lambda: stack(cross_attend=True)(X), ('context is missing', 'cross_attend=True')),
     'a context of another width': (InputError, lambda: stack(cross_attend=True)(X, context=torch.zeros(2, 3, 9)), ('(2, 3, 9)', '16')),
@@ -132,10 +136,10 @@ INPUTS: dict[str, tuple[type[Exception], Callable[[], Any], tuple[str, ...]]] = 
     'a filter that keeps nothing': (InputError, lambda: model().generate(IDS, 2, filter_kwargs={'k': 0}), ('k=0', 'at least one')),
     'a negative temperature': (InputError, lambda: model().generate(IDS, 2, temperature=-1.0), ('temperature=-1.0', '0')),
     'a temperature in words': (InputError, lambda: model().generate(IDS, 2, temperature='hot'), ("temperature='hot'", 'a number')),
-    'a negative length': (InputError, lambda: model().generate(IDS, -2), ('seq_len=-2',)),
+    'a negative length': (InputError, lambda: model().generate(IDS, -2), ('seq_len=-2', 'number of tokens')),
     'prompts longer than they are': (
         InputError, lambda: model().generate(IDS, 2, prompt_lens=torch.tensor([9, 2])), ('prompt_lens=[9, 2]', '1 to 8')),
-    'lengths of other prompts': (InputError, lambda: model().generate(IDS, 2, prompt_lens=torch.tensor([2])), ('prompt_lens', '(2,)')),
+    'lengths of other prompts': (InputError, lambda: model().generate(IDS, 2, prompt_lens=torch.tensor([2])), ('prompt_lens', '(1,)', '(2)')),
     'contrasts without amateurs': (
         InputError, lambda: model().generate(IDS, 2, contrastive_decode_kwargs=({}, {})), ('contrastive_decode_kwargs', '0 amateur')),
     'too little room': (

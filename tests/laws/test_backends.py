@@ -30,21 +30,28 @@ def run(stack: Any, inputs: dict[str, Any], dtype: torch.dtype) -> list[torch.Te
     """Output and gradients for seeded inputs."""
     stack = stack.to(dtype)
     x = embeddings().to(dtype).requires_grad_()
-    given = {name: t.to(dtype) if t.is_floating_point() else t for name, t in inputs.items()}
+    cast = lambda t: [cast(part) for part in t] if isinstance(t, list) else t.to(dtype) if t.is_floating_point() else t
+    given = {name: cast(value) for name, value in inputs.items()}
     out = stack(x, **given)
     out.square().mean().backward()
     return [out.detach(), x.grad, *(p.grad for p in stack.parameters() if p.grad is not None)]  # type: ignore[list-item]
 
 
-def masks(kind: type) -> list[dict[str, torch.Tensor]]:
+def masks(kind: type, case: Case) -> list[dict[str, Any]]:
+    """Nothing hidden; padding; padding and a mask of one's own, or memories."""
+    context = {'context_mask': torch.tensor([[True] * 5, [True] * 3 + [False] * 2])} if case.context_width else {}
     if kind is Decoder:
-        return [{}, {'seq_start_pos': torch.tensor([0, 4])}]
-    return [{}, {'mask': torch.arange(LENGTH) < torch.tensor([[LENGTH], [7]])}]
+        layers = sum(step.kind == 'a' for step in Decoder(**case.keywords).plan.steps())
+        mems = [embeddings(seed=10 + i, length=3) for i in range(layers)]
+        return [{}, {'seq_start_pos': torch.tensor([0, 4]), **context}, {'mems': mems}]
+    mask = torch.arange(LENGTH) < torch.tensor([[LENGTH], [7]])
+    chosen = torch.rand(case.keywords['heads'], LENGTH, LENGTH, generator=torch.Generator().manual_seed(5)) < 0.6
+    return [{}, {'mask': mask, **context}, {'mask': mask, 'attn_mask': chosen | torch.eye(LENGTH, dtype=torch.bool)}]
 
 
 @pytest.mark.parametrize('kind, case', STACKS, ids=NAMES)
 def test_the_backend_that_is_chosen_equals_the_reference(kind: type, case: Case) -> None:
-    for extra in masks(kind):
+    for extra in masks(kind, case):
         inputs = {**context_of(case), **extra}
         for dtype, bound in ((torch.float64, 1e-10), (torch.float32, 2e-5)):
             chosen = run(with_backend(case, kind, None), inputs, dtype)
@@ -73,10 +80,13 @@ def fused_or_refused(case: Case, ask: dict[str, bool]) -> None:
         attention = getattr(layer.branch, 'fn', layer.branch)
         if hasattr(attention, 'attend') and attention.config.flash:
             assert not isinstance(attention.attend.backend, Reference)
+    given = {**context_of(case), 'seq_start_pos': torch.tensor([0, 4])}
+    reference = build_stack(Decoder, Case(case.name, {**case.stack, **dict.fromkeys(ask, False)}))
     with torch.no_grad():
-        whole = stack(embeddings(), **context_of(case))
-        out, _ = in_pieces(stack, embeddings(), (5, 1, 6), **context_of(case))
-    assert (out - whole).abs().max() < 1e-10
+        out, _ = in_pieces(stack, embeddings(), (5, 1, 6), stack.empty_state(capacity=LENGTH), **given)
+    fused, want = run(stack, given, torch.float64), run(reference, given, torch.float64)
+    assert (out - fused[0])[:, 4:].abs().max() < 1e-10
+    assert all((got - wanted).abs().max() < 1e-10 for got, wanted in zip(fused, want, strict=True))
 
 
 def test_asking_for_attention_maps_changes_no_number() -> None:

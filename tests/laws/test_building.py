@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from typing import Any
 
@@ -34,7 +35,7 @@ ACCEPTED = {  # flags without an example that promise the same: a value that is 
     'cross_attn_onnxable': (True, 'masks can always be exported'),
 }
 NO_EXAMPLE = {  # flags that there is nothing to switch on for
-    'dim', 'depth', 'causal', 'num_tokens', 'max_seq_len', 'attn_layers', 'net', 'ignore_index', 'pad_value', 'token_emb', 'to_logits',
+    'dim', 'depth', 'num_tokens', 'max_seq_len', 'attn_layers', 'net', 'ignore_index', 'pad_value', 'token_emb', 'to_logits',
     'max_mem_len', 'shift_mem_down', 'pre_norm_has_final_norm', 'disable_abs_pos_emb', 'attn_dim_out', 'cross_attn_dim_out', 'ff_dim_out',
     'attn_custom_attn_fn', 'cross_attn_custom_attn_fn', 'attn_onnxable', 'cross_attn_onnxable',
 }  # fmt: skip
@@ -94,8 +95,10 @@ def test_no_flag_is_dead(kind: type, case: Case) -> None:
         stack, without = filled_but_gains(kind, case), filled_but_gains(kind, case.without)
         assert (stack(x, **inputs) - without(x, **inputs)).abs().max() < 1e-12
         if case.name.endswith('dropout'):
+            stack.train()
             torch.manual_seed(0)
-            assert not torch.equal(stack.train()(x, **inputs), stack(x, **inputs))
+            random.seed(0)
+            assert len({stack(x, **inputs).sum().item() for _ in range(8)}) > 1
         return
     fill(stack)
     fill(without)

@@ -8,9 +8,12 @@ import pickle
 
 import pytest
 import torch
-from law_cases import DECODERS, Case, build_model, build_stack, context_of, embeddings, tokens, wrapper_cases
+from law_cases import DECODERS, ENCODERS, Case, build_model, build_stack, context_of, embeddings, tokens, wrapper_cases
 
-from x_transformers import Decoder
+from x_transformers import Decoder, Encoder, TransformerWrapper
+
+STACKS = [(Decoder, case) for case in DECODERS] + [(Encoder, case) for case in ENCODERS]
+NAMES = [f'{kind.__name__} {case}' for kind, case in STACKS]
 
 
 @pytest.mark.parametrize('case', DECODERS, ids=str)
@@ -46,6 +49,30 @@ def test_a_stack_is_built_on_the_meta_device_and_filled_later(case: Case) -> Non
     twin = twin.double().to_empty(device='cpu').eval()
     twin.load_state_dict(stack.state_dict(), strict=True)
     assert torch.equal(twin(x, **inputs), stack(x, **inputs))
+
+
+@pytest.mark.parametrize('case', wrapper_cases(), ids=str)
+def test_a_model_is_built_on_the_meta_device_and_filled_later(case: Case) -> None:
+    net, x = build_model(case).net, tokens()
+    with torch.device('meta'):
+        twin = TransformerWrapper(num_tokens=32, max_seq_len=24, attn_layers=Decoder(**case.keywords), **case.model)
+    twin = twin.double().to_empty(device='cpu').eval()
+    twin.load_state_dict(net.state_dict(), strict=True)
+    assert torch.equal(twin(x), net(x))
+
+
+@pytest.mark.parametrize('kind, case', STACKS, ids=NAMES)
+def test_precision_can_be_changed_after_building(kind: type, case: Case) -> None:
+    stack, x, inputs = build_stack(kind, case), embeddings(), context_of(case)
+    want = stack(x, **inputs)
+    single = copy.deepcopy(stack).float()
+    out = single(x.float(), **{name: t.float() if t.is_floating_point() else t for name, t in inputs.items()})
+    assert out.dtype == torch.float32
+    if 'hard' not in case.name:  # a choice may fall otherwise
+        assert (out - want).abs().max() < 1e-4
+    again = single.double()
+    again.load_state_dict(stack.state_dict())
+    assert torch.allclose(again(x, **inputs), want, atol=1e-12)
 
 
 @pytest.mark.parametrize('case', DECODERS, ids=str)

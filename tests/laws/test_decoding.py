@@ -86,6 +86,67 @@ def test_a_state_can_be_rewound_or_says_why_not(case: Case) -> None:
             assert differ(out, whole[:, 6:]) < BOUND, capacity
 
 
+@pytest.mark.parametrize('case', DECODERS, ids=str)
+def test_a_state_rewound_to_nothing_starts_again(case: Case) -> None:
+    stack, x, inputs = build_stack(Decoder, case), embeddings(), context_of(case)
+    if 'shift_tokens' in case.stack:  # refuses, as above
+        return
+    with torch.no_grad():
+        whole = stack(x, **inputs)
+        for capacity in (None, 2 * LENGTH):
+            _, (state,) = in_pieces(stack, x[:, :3], (3,), stack.empty_state(capacity=capacity), **inputs)
+            out, _ = in_pieces(stack, x, (5, 7), state.rewind(3), **inputs)
+            assert differ(out, whole) < BOUND, capacity
+
+
+@pytest.mark.parametrize('case', DECODERS, ids=str)
+def test_a_state_forgets_the_same_however_it_is_kept(case: Case) -> None:
+    stack, x, inputs = build_stack(Decoder, case), embeddings(), context_of(case)
+    with torch.no_grad():
+        outs = []
+        for capacity in (None, 8):
+            state, each = stack.empty_state(capacity=capacity), []
+            for t in range(LENGTH):
+                out, state = stack(x[:, t : t + 1], state=state.keep(5), return_state=True, **inputs)
+                each.append(out)
+            assert state.length == 6
+            assert state.seen == LENGTH
+            outs.append(torch.cat(each, dim=1))
+        assert differ(outs[0], outs[1]) < BOUND
+        assert differ(outs[0][:, :6], stack(x[:, :6], **inputs)) < BOUND
+
+
+@pytest.mark.parametrize('case', DECODERS, ids=str)
+def test_one_row_becomes_many_beams(case: Case) -> None:
+    stack, inputs, x = build_stack(Decoder, case), context_of(case, slice(0, 1)), embeddings()
+    beams = {name: t.expand(2, *t.shape[1:]) for name, t in inputs.items()}
+    both = torch.cat((x[:1, :6].expand(2, -1, -1), x[:, 6:]), dim=1)
+    with torch.no_grad():
+        whole = stack(both, **beams)
+        for capacity in (None, LENGTH):
+            _, (state,) = in_pieces(stack, x[:1, :6], (6,), stack.empty_state(capacity=capacity), **inputs)
+            out, _ = stack(x[:, 6:], state=state.reorder(torch.tensor([0, 0])), return_state=True, **beams)
+            assert differ(out, whole[:, 6:]) < BOUND, capacity
+
+
+@pytest.mark.parametrize('case', DECODERS, ids=str)
+def test_positions_of_ones_own_travel_with_the_pieces(case: Case) -> None:
+    stack, x, inputs = build_stack(Decoder, case), embeddings(), context_of(case)
+    pos = torch.tensor([[0, 1, 2, 4, 5, 7, 8, 9, 12, 13, 14, 20], [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]])
+    with torch.no_grad():
+        whole, outs, state = stack(x, pos=pos, **inputs), [], None
+        for part, where in zip(x.split((5, 1, 6), dim=1), pos.split((5, 1, 6), dim=1), strict=True):
+            out, state = stack(part, pos=where, state=state, return_state=True, **inputs)
+            outs.append(out)
+    assert differ(torch.cat(outs, dim=1), whole) < BOUND
+
+
+def test_a_state_that_is_full_says_so() -> None:
+    stack, x = build_stack(Decoder, Case('')), embeddings()
+    with pytest.raises(DecodeError, match='capacity=8 is too small for 12 tokens'):
+        stack(x, state=stack.empty_state(capacity=8), return_state=True)
+
+
 def test_a_window_that_slides_costs_no_more_memory_and_forgets_the_same() -> None:
     stack = build_stack(Decoder, Case('', {'rotary_pos_emb': True, 'attn_num_mem_kv': 2}))
     x = embeddings(length=40)
@@ -140,3 +201,80 @@ def test_a_model_goes_on_by_state_and_by_cache_alike(case: Case) -> None:
         third, cache = net(x[:, 6:9], cache=cache, return_intermediates=True, **inputs)  # or the new tokens
         fourth = net(x, cache=cache, **inputs)
         assert differ(torch.cat((first, second, third, fourth), dim=1), whole) < BOUND
+
+
+def left_padded(case: Case, cut: tuple[int, ...]) -> None:
+    net, x, given = build_model(case).net, tokens(), {**context_of(case), 'seq_start_pos': torch.tensor([0, 4])}
+    with torch.no_grad():
+        whole, outs, state = net(x, **given), [], net.empty_state(capacity=LENGTH)
+        for part in x.split(cut, dim=1):
+            out, state = net(part, state=state, return_state=True, **given)
+            outs.append(out)
+        out = torch.cat(outs, dim=1)
+    assert differ(out[0], whole[0]) < BOUND
+    assert differ(out[1, 4:], whole[1, 4:]) < BOUND
+
+
+@pytest.mark.parametrize('case', MODELS, ids=str)
+def test_left_padded_tokens_go_on_by_state(case: Case) -> None:
+    left_padded(case, (5, 1, 6))
+
+
+@pytest.mark.parametrize('case', MODELS, ids=str)
+def test_a_first_chunk_of_padding_alone_is_exact_or_refused(case: Case) -> None:
+    if 'num_memory_tokens' not in case.model:
+        return left_padded(case, (2, 4, 1, 5))
+    with pytest.raises(DecodeError, match='num_memory_tokens'):
+        left_padded(case, (2, 4, 1, 5))
+
+
+def relative(case: Case) -> bool:
+    """Whether only distances count, so that memories may make the tokens start at zero again.
+
+    Rotary turns a query against memory keys and placed contexts, which stay where they are.
+    """
+    rotary = any(name.startswith('rotary') for name in case.stack)
+    fixed = 'attn_num_mem_kv' in case.stack or case.context_width is not None
+    return 'shift_tokens' not in case.stack and not (rotary and fixed)
+
+
+@pytest.mark.parametrize('case', [case for case in DECODERS if relative(case)], ids=str)
+@pytest.mark.parametrize('length', [0, 3])
+def test_transformer_xl_memory_equals_a_state_that_keeps_as_much(case: Case, length: int) -> None:
+    model = build_model(Case(case.name, {**case.stack, 'disable_abs_pos_emb': True}, {'max_mem_len': length}))
+    net, x, inputs = model.net, tokens(), context_of(case)
+    with torch.no_grad():
+        mems = state = None
+        for part in x.split(4, dim=1):
+            by_memory, mems = net(part, mems=mems, return_mems=True, **inputs)
+            state = state if state is None or not length else state.keep(length)
+            by_state, state = net(part, state=state, return_state=True, **inputs)
+            assert differ(by_memory, by_state) < BOUND
+    assert all(mem.shape[1] == (length or LENGTH) for mem in mems)
+
+
+def test_memories_shifted_down_come_from_the_layer_above() -> None:
+    plain = build_model(Case('', {'alibi_pos_bias': True, 'depth': 3})).net
+    moved = build_model(Case('', {'alibi_pos_bias': True, 'depth': 3}, {'shift_mem_down': 1})).net
+    x, y = tokens().split((5, 7), dim=1)
+    with torch.no_grad():
+        _, mems = plain(x, return_mems=True)
+        assert differ(moved(y, mems=mems), plain(y, mems=[*mems[1:], mems[0]])) < 1e-12
+        assert differ(moved(y, mems=mems), plain(y, mems=mems)) > 1e-6
+
+
+def test_more_new_tokens_than_are_remembered_go_on_where_the_call_says_so() -> None:
+    net, x = build_model(Case('')).net, tokens()
+    with torch.no_grad():
+        whole = net(x)
+        first, cache = net(x[:, :2], return_intermediates=True)
+        rest = net(x[:, 2:], cache=cache, input_not_include_cache=True)
+    assert differ(torch.cat((first, rest), dim=1), whole) < BOUND
+
+
+def test_padding_that_looks_like_an_end_token_ends_nothing() -> None:
+    model, prompt = build_model(Case('', {'rotary_pos_emb': True})), tokens(6).clamp(min=1)
+    ragged = model.generate(prompt, 8, temperature=0.0, prompt_lens=torch.tensor([3, 6]), eos_token=0)
+    alone = model.generate(prompt[:1, :3], 8, temperature=0.0, eos_token=0)
+    assert torch.equal(ragged[:1, : alone.shape[1]], alone)
+    assert ragged.any()

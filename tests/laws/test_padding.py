@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from law_cases import DECODERS, ENCODERS, LENGTH, Case, build_model, build_stack, context_of, embeddings, tokens, wrapper_cases
+from law_cases import DECODERS, ENCODERS, LENGTH, Case, build_model, build_stack, context_of, embeddings, in_pieces, tokens, wrapper_cases
 
 from x_transformers import Decoder, Encoder
 
 SECOND = slice(1, 2)
+STACKS = [(Decoder, case) for case in DECODERS] + [(Encoder, case) for case in ENCODERS]
+NAMES = [f'{kind.__name__} {case}' for kind, case in STACKS]
 
 
 @pytest.mark.parametrize('case', DECODERS, ids=str)
@@ -49,10 +51,56 @@ def test_gradients_through_padding_are_finite(case: Case) -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in stack.parameters())
 
 
-@pytest.mark.parametrize('case', DECODERS, ids=str)
-def test_rows_do_not_see_each_other(case: Case) -> None:
-    stack, x = build_stack(Decoder, case), embeddings()
+@pytest.mark.parametrize('kind, case', STACKS, ids=NAMES)
+def test_rows_do_not_see_each_other(kind: type, case: Case) -> None:
+    stack, x = build_stack(kind, case), embeddings()
     with torch.no_grad():
         both = stack(x, **context_of(case))
         alone = stack(x[SECOND], **context_of(case, SECOND))
     assert (both[SECOND] - alone).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize('case', [case for case in DECODERS if case.context_width], ids=str)
+def test_padding_of_a_context_changes_nothing(case: Case) -> None:
+    stack, x, inputs = build_stack(Decoder, case), embeddings(), context_of(case)
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    short = {name: t[:, :3] for name, t in context_of(case, SECOND).items()}
+    with torch.no_grad():
+        padded, _ = in_pieces(stack, x, (5, 1, 6), context_mask=mask, **inputs)
+        alone = stack(x[SECOND], **short)
+    assert (padded[SECOND] - alone).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize('case', DECODERS, ids=str)
+def test_padding_in_front_of_memories_changes_nothing(case: Case) -> None:
+    stack, x = build_stack(Decoder, case), embeddings()
+    layers = sum(step.kind == 'a' for step in stack.plan.steps())
+    mems = [embeddings(seed=10 + i, length=5) for i in range(layers)]
+    masks = [torch.tensor([[True] * 5, [False] * 2 + [True] * 3])] * layers
+    with torch.no_grad():
+        padded, _ = in_pieces(stack, x, (5, 1, 6), mems=mems, mem_masks=masks, **context_of(case))
+        alone = stack(x[SECOND], mems=[mem[SECOND, 2:] for mem in mems], **context_of(case, SECOND))
+    assert (padded[SECOND] - alone).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize('case', DECODERS, ids=str)
+def test_left_padding_behind_memories_changes_nothing(case: Case) -> None:
+    stack, x, start = build_stack(Decoder, case), embeddings(), torch.tensor([0, 4])
+    layers = sum(step.kind == 'a' for step in stack.plan.steps())
+    mems = [embeddings(seed=10 + i, length=3) for i in range(layers)]
+    with torch.no_grad():
+        padded = stack(x, mems=mems, seq_start_pos=start, **context_of(case))
+        alone = stack(x[SECOND, 4:], mems=[mem[SECOND] for mem in mems], **context_of(case, SECOND))
+    assert (padded[SECOND, 4:] - alone).abs().max() < 1e-10
+
+
+def test_a_hidden_key_may_as_well_not_be_there() -> None:
+    """`self_attn_kv_mask` hides keys and leaves queries alone."""
+    stack, x = build_stack(Decoder, Case('')), embeddings()
+    visible = torch.ones(2, LENGTH, dtype=torch.bool)
+    visible[:, 3] = False
+    changed = x.clone()
+    changed[:, 3] += 1 + torch.arange(16)
+    with torch.no_grad():
+        moved = (stack(changed, self_attn_kv_mask=visible) - stack(x, self_attn_kv_mask=visible)).abs().amax(dim=(0, 2)) > 1e-12
+    assert moved.nonzero().flatten().tolist() == [3]

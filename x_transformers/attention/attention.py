@@ -172,7 +172,7 @@ class Attention(nn.Module):
         return Scored(seen_keys, bias, previous, seen if maps else None)
 
     def visible_tokens(self, span: Span, memory_mask: Tensor | None, call: Call, device: torch.device) -> Visible:
-        make = lambda keys: visible(self.rule, call.queries, keys, call.attn_mask, self.config.lead, device)
+        make = lambda keys: visible(self.rule, call.queries, keys, call.attn_mask, self.config.lead, device, call.begins)
         if memory_mask is None:
             return call.once(('visible', self.rule, self.config.lead, span.length), lambda: make(span))
         memory = Span(span.start, memory_mask.shape[1], visible=memory_mask)

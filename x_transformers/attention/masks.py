@@ -41,11 +41,15 @@ class KeyRule:
             return None
         return keys.order(device) <= queries.order(device)[:, None]
 
-    def near(self, queries: Span, keys: Span, device: torch.device) -> Tensor | None:
-        """(i, j) bool of the window; None where it hides nothing."""
+    def near(self, queries: Span, keys: Span, begins: Tensor | None, device: torch.device) -> Tensor | None:
+        """(b|1, 1, i, j) bool of the window; None where it hides nothing. Padding between memory and a row's tokens is no distance."""
         if self.window is None or queries.start + queries.length - 1 - keys.start <= self.window:
             return None
-        return queries.order(device)[:, None] - keys.order(device) <= self.window
+        k = keys.order(device)
+        distance = (queries.order(device)[:, None] - k)[None, None]
+        if begins is not None and keys.start < 0:
+            distance = distance - torch.where(k < 0, begins[:, None, None, None], 0)
+        return distance <= self.window
 
 
 @dataclass(frozen=True)
@@ -104,11 +108,12 @@ def four_axes(attn_mask: Tensor) -> Tensor:
     return attn_mask[(None,) * (4 - attn_mask.ndim)]
 
 
-def visible(rule: KeyRule, queries: Span, keys: Span, attn_mask: Tensor | None, lead: int, device: torch.device) -> Visible:
+def visible(
+    rule: KeyRule, queries: Span, keys: Span, attn_mask: Tensor | None, lead: int, device: torch.device, begins: Tensor | None = None
+) -> Visible:
     """Everything that restricts `queries` on `keys`, with `lead` always visible columns in front."""
     explicit = None if keys.visible is None else keys.visible[:, None, None, :]
-    near = rule.near(queries, keys, device)
-    explicit = both(explicit, None if near is None else near[None, None])
+    explicit = both(explicit, rule.near(queries, keys, begins, device))
     explicit = both(explicit, None if attn_mask is None else four_axes(attn_mask))
     past = rule.past(queries, keys, device)
     aligned = past is not None and explicit is None and lead == 0 and queries.length == keys.length

@@ -135,6 +135,7 @@ class TransformerWrapper(nn.Module):
         attn_z_loss_weight: float = 1e-4,
         seq_start_pos: Tensor | None = None,
         cache: LayerIntermediates | None = None,
+        input_not_include_cache: bool = False,
         state: StackState | None = None,
         return_state: bool = False,
         **kwargs: Any,
@@ -144,7 +145,8 @@ class TransformerWrapper(nn.Module):
         mask (b, n) bool: padding. mems, mem_masks: one (b, m, dim), (b, m) per self-attention. pos: positions as
         long (n,) or (b, n), or a float position embedding of your own. prepend_embeds (b, p, emb_dim) with
         prepend_mask (b, p). sum_embeds: added to embeddings. seq_start_pos (b,): tokens of left padding.
-        cache: intermediates of an earlier call (then `x` may be the whole sequence so far). Other inputs go to the
+        cache: intermediates of an earlier call. `x` is then the whole sequence so far, or, when it is no longer than
+        what is remembered or input_not_include_cache says so, the new tokens. Other inputs go to the
         layer stack: context, context_mask, attn_mask, self_attn_kv_mask, attn_bias, layers_execute_order ...
 
         Returns logits (b, n, num_tokens), or embeddings; with return_state `(logits, state)`; with return_mems
@@ -152,10 +154,11 @@ class TransformerWrapper(nn.Module):
         """
         if cache is not None:
             state = self.attn_layers.state_of(cache)
-            x, mask, pos, sum_embeds = self.new_part(x, state, mask, pos, sum_embeds)
+            if not input_not_include_cache:
+                x, mask, pos, sum_embeds = self.new_part(x, state, mask, pos, sum_embeds)
             kwargs.update(cache=cache, cache_age=x.shape[1] + (0 if prepend_embeds is None or state.length else prepend_embeds.shape[1]))
         self.check(x, mask, prepend_embeds, prepend_mask)
-        check_positions(x, pos, seq_start_pos)
+        check_positions(x, pos, seq_start_pos, self.max_seq_len if isinstance(self.pos_emb, AbsolutePositionalEmbedding) else None)
         first = state is None or state.length == 0
         seen = 0 if state is None or first else state.seen
         if state is not None and seq_start_pos is None:
@@ -266,10 +269,13 @@ class TransformerWrapper(nn.Module):
             )
 
 
-def check_positions(x: Tensor, pos: Tensor | None, seq_start_pos: Tensor | None) -> None:
+def check_positions(x: Tensor, pos: Tensor | None, seq_start_pos: Tensor | None, limit: int | None) -> None:
     """Positions are long indices, or an embedding of your own; padding is a number per row."""
     if pos is not None and not pos.is_floating_point() and pos.dtype != torch.long:
         raise InputError(f'pos has dtype {pos.dtype}, expected torch.long indices, or a float position embedding')
+    if pos is not None and pos.dtype == torch.long and limit and pos.device.type == 'cpu' and not torch.compiler.is_compiling():
+        if int(pos.min()) < 0 or int(pos.max()) >= limit:
+            raise InputError(f'pos runs from {int(pos.min())} to {int(pos.max())}, expected 0 to {limit - 1} (max_seq_len={limit})')
     expect_optional('seq_start_pos', seq_start_pos, (x.shape[0],), 'int', 'it is the number of padding tokens of each row')
 
 
@@ -321,6 +327,10 @@ def with_prepended(
 
 
 def with_memory_visible(kwargs: dict[str, Any], count: int) -> dict[str, Any]:
-    """`self_attn_kv_mask` extended over `count` entries ahead, which can be seen."""
-    own = kwargs.get('self_attn_kv_mask')
-    return kwargs if own is None else {**kwargs, 'self_attn_kv_mask': torch.nn.functional.pad(own, (count, 0), value=True)}
+    """What counts or masks tokens, extended over `count` entries ahead, which can be seen."""
+    moved = dict(kwargs)
+    if moved.get('self_attn_kv_mask') is not None:
+        moved['self_attn_kv_mask'] = torch.nn.functional.pad(moved['self_attn_kv_mask'], (count, 0), value=True)
+    if moved.get('prefix_attn_len') is not None:
+        moved['prefix_attn_len'] = moved['prefix_attn_len'] + count
+    return moved

@@ -116,6 +116,7 @@ class AutoregressiveWrapper(nn.Module):
         leading, out = prompts.shape[:-1], prompts.reshape(-1, prompts.shape[-1]).long()
         start = None
         if prompt_lens is not None:
+            expect('prompt_lens', prompt_lens, (len(out),), 'int', 'the length of each prompt')
             out = align_right(out, prompt_lens, self.pad_value)
             start = out.shape[1] - prompt_lens
         amateurs, contrasts = contrast(amateur_model, contrastive_decode_kwargs)
@@ -124,7 +125,7 @@ class AutoregressiveWrapper(nn.Module):
             windowed: Any = lambda net: net if restrict_to_max_seq_len else Unrestricted(net)
             make = lambda net: stepper_for(windowed(net), total, cache_kv, kwargs, eos_token is not None, out.shape[1])
             expert, others = make(self.net), [make(net) for net in amateurs]
-            done = None if eos_token is None else (out == eos_token).any(dim=-1)
+            done = None if eos_token is None else ended(out, eos_token, start)
             for _ in range(seq_len):
                 logits = expert.logits(out, start)
                 for other, options in zip(others, contrasts, strict=True):
@@ -137,6 +138,14 @@ class AutoregressiveWrapper(nn.Module):
                     done = done | (token == eos_token)
                     if bool(done.all()):
                         break
+
+
+def ended(out: Tensor, eos_token: int, start: Tensor | None) -> Tensor:
+    """(b,) bool: rows that hold the end token; padding in front holds none, whatever fills it."""
+    found = out == eos_token
+    if start is not None:
+        found = found & (torch.arange(out.shape[1], device=out.device) >= start[:, None])
+    return found.any(dim=-1)
 
 
 def forgetful_mask(n: int, inputs: Tensor, prob: float) -> Tensor:
@@ -153,9 +162,9 @@ def check_generation(prompts: Tensor, seq_len: int, temperature: float) -> None:
         raise InputError(f'prompts must be token ids (t,) or (b, t), got shape {tuple(prompts.shape)} of {prompts.dtype}')
     if prompts.shape[-1] == 0 or prompts.numel() == 0:
         raise InputError(f'prompts has shape {tuple(prompts.shape)}: give at least one token to start from')
-    if seq_len < 0:
-        raise InputError(f'seq_len={seq_len} is negative; expected the number of tokens to generate')
-    if not isinstance(temperature, (int, float)) or temperature < 0:
+    if not isinstance(seq_len, int) or seq_len < 0:
+        raise InputError(f'seq_len={seq_len!r} is not possible; expected the number of tokens to generate')
+    if not isinstance(temperature, (int, float)) or not 0 <= temperature < float('inf'):
         raise InputError(f'temperature={temperature!r} is not possible; expected a number: 0 (the most probable token) or more')
 
 

@@ -1,0 +1,222 @@
+"""Misuses beyond the first table: each is answered by one sentence before any linear layer has run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from x_transformers import Attention, AutoregressiveWrapper, CrossAttender, Decoder, Encoder, FeedForward, PrefixDecoder, TransformerWrapper
+from x_transformers.attend import Attend
+from x_transformers.errors import BackendError, DecodeError, FlagError, InputError
+from x_transformers.x_transformers import (
+    AlibiPositionalBias,
+    DynamicPositionBias,
+    RotaryEmbedding,
+    ScaledSinusoidalEmbedding,
+    TokenEmbedding,
+)
+
+torch.set_num_threads(1)
+Row = tuple[type[Exception], Callable[[], Any], tuple[str, ...]]
+
+
+def decoder(**flags: Any) -> Decoder:
+    return Decoder(**{'dim': 16, 'heads': 4, 'attn_dim_head': 8, 'depth': 1, **flags})
+
+
+def encoder(**flags: Any) -> Encoder:
+    return Encoder(dim=16, heads=4, attn_dim_head=8, depth=1, **flags)
+
+
+def wrapper(**flags: Any) -> TransformerWrapper:
+    return TransformerWrapper(**{'num_tokens': 11, 'max_seq_len': 8, 'attn_layers': decoder(), **flags}).eval()
+
+
+def ids(*shape: int) -> Tensor:
+    return torch.zeros(shape, dtype=torch.long)
+
+
+# models and states that rows share: the rows themselves compute nothing
+STACK, CROSS, SHIFTED, ENCODER = decoder(), decoder(cross_attend=True), decoder(shift_tokens=1), encoder()
+ROTARY, DEEP = decoder(rotary_pos_emb=True), decoder(depth=2)
+PREFIX = PrefixDecoder(dim=16, depth=1, heads=4, attn_dim_head=8)
+ATTENTION = Attention(16, heads=4, dim_head=8)
+NET, HEADLESS = wrapper(), wrapper(return_only_embed=True)
+MODEL = AutoregressiveWrapper(NET)
+X, ALLOWED = torch.zeros(2, 4, 16), torch.ones(4, 4, dtype=torch.bool)
+with torch.no_grad():
+    _, STATE = STACK(X, return_state=True)
+    _, SHIFT_STATE = SHIFTED(X, return_state=True)
+    _, FULL_STATE = NET(ids(2, 8), return_state=True)
+    _, CACHE = STACK(X, return_hiddens=True)
+    _, ENCODED = ENCODER(X, return_hiddens=True)
+
+PLACE = 'fill the same place'
+FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
+    'a misspelt flag of cross-attention': (lambda: decoder(cross_attn_qk_nrm=True), ("did you mean 'cross_attn_qk_norm'?",)),
+    'a prefix alone': (lambda: decoder(attn_=True), ("unknown flag 'attn_'",)),
+    'a prefix at attention itself': (lambda: Attention(16, attn_flash=True), ("unknown flag 'attn_flash'", 'catalogue(AttentionConfig)')),
+    'the width of attention in a stack': (lambda: decoder(attn_dim=2), ("'attn_dim' cannot be set", 'Leave it out')),
+    'a cross-attender told not to attend': (lambda: CrossAttender(dim=16, depth=1, cross_attend=False), ("'cross_attend' cannot be set",)),
+    'too many values by position': (lambda: FeedForward(*[16] * 12), ('at most 11 positional', 'use keywords')),
+    'a ready config and a flag': (lambda: Decoder(STACK.config, depth=2), ('ready DecoderConfig', 'depth')),
+    'the config of another class': (lambda: Encoder(STACK.config), ('DecoderConfig', 'EncoderConfig')),
+    'no width of attention': (lambda: Attention(heads=4), ("'dim' is required",)),
+    'no width of feed-forward': (lambda: FeedForward(), ("'dim' is required",)),
+    'no length': (lambda: TransformerWrapper(num_tokens=8, attn_layers=STACK), ("'max_seq_len' is required",)),
+    'no model to train': (lambda: AutoregressiveWrapper(), ("'net' is required",)),
+    'no vocabulary': (lambda: wrapper(num_tokens=None), ('num_tokens=None', 'token_emb')),
+    'no head': (lambda: wrapper(num_tokens=None, token_emb=TokenEmbedding(16, 4)), ('num_tokens=None', 'logits_dim')),
+    'a number for a switch': (lambda: decoder(ff_glu=2), ('ff_glu=2', 'expected True or False')),
+    'a word for a number': (lambda: decoder(ff_mult='4'), ("ff_mult='4'", 'expected a number')),
+    'negative dropout': (lambda: decoder(attn_dropout=-0.1), ('attn_dropout=-0.1', 'at least 0')),
+    'dropout that is no number': (lambda: decoder(attn_dropout=float('nan')), ('attn_dropout=nan', 'at least 0')),
+    'a negative window': (lambda: decoder(attn_max_attend_past=-1), ('attn_max_attend_past=-1', 'at least 0')),
+    'top zero': (lambda: decoder(attn_sparse_topk=0), ('attn_sparse_topk=0', 'at least 1')),
+    'no hidden feature': (lambda: decoder(ff_mult=0.01), ('ff_mult=0.01', 'Raise it')),
+    'a word for a function': (lambda: decoder(attn_custom_attn_fn='softmax'), ("attn_custom_attn_fn='softmax'", 'a function')),
+    'more turned heads than heads': (lambda: decoder(rotary_pos_emb=True, attn_rotate_num_heads=8), ('attn_rotate_num_heads=8', 'fewer')),
+    'an unknown keyword of a bias': (lambda: decoder(dynamic_pos_bias=True, rel_pos_kwargs={'layers': 2}), ('rel_pos_kwargs', 'layers')),
+    'an unknown keyword of a residual': (lambda: decoder(residual_fn_kwargs={'scaling': 2}), ('residual_fn_kwargs', 'scaling')),
+    'a negative length': (lambda: wrapper(max_seq_len=-1), ('max_seq_len=-1', 'at least 0')),
+    'a negative share of hidden tokens': (lambda: AutoregressiveWrapper(NET, mask_prob=-0.5), ('mask_prob=-0.5', 'at least 0')),
+    'sinusoids of odd width': (lambda: ScaledSinusoidalEmbedding(7), ('even width', 'dim=7')),
+    'rotary that shrinks positions': (lambda: RotaryEmbedding(8, interpolation_factor=0.5), ('interpolation_factor=0.5', 'at least 1')),
+    'a dynamic bias without a layer': (lambda: DynamicPositionBias(8, heads=2, depth=0), ('depth=0', 'at least one')),
+    'slopes of another number': (lambda: AlibiPositionalBias(heads=4, slopes=[0.5]), ('slopes=[0.5]', '1 entries')),
+    'talking heads of unknown number': (lambda: Attend(pre_talking_heads=True), ('pre_talking_heads=True', 'heads=')),
+    'no layer at all': (lambda: Decoder(dim=16, custom_layers=()), ('custom_layers=()', 'no layer')),
+    'an order of halves': (lambda: decoder(layers_execute_order=(0, 0.5)), ('layers_execute_order=(0, 0.5)',)),
+    'an order of nothing': (lambda: decoder(layers_execute_order=()), ('layers_execute_order=()',)),
+    'too few dropouts': (lambda: decoder(layer_dropout=(0.1,)), ('layer_dropout=(0.1,)', '1 entries', '2 layers')),
+    'one dropout above one': (lambda: decoder(layer_dropout=(0.1, 1.5)), ('layer_dropout=(0.1, 1.5)', 'at most 1')),
+    'a negative shift': (lambda: decoder(shift_tokens=-1), ('shift_tokens=-1', 'at least 0')),
+    'more parts than features': (lambda: decoder(shift_tokens=16), ('shift_tokens=16', 'dim')),
+    'a sandwich larger than depth': (lambda: decoder(sandwich_coef=2), ('sandwich_coef=2', 'exceed depth')),
+    'a PAR ratio of one': (lambda: decoder(par_ratio=1), ('par_ratio=1', 'at least 2')),
+    'a PAR ratio beyond the layers': (lambda: decoder(par_ratio=9), ('par_ratio=9', '2 to 2')),
+    'depth said twice': (lambda: decoder(custom_layers='af', layers_execute_order=(0, 1)), ('custom_layers', 'leave out depth')),
+    'shared weights without depth': (lambda: Decoder(dim=16, weight_tie_layers=True), ("'depth' is required",)),
+    'scale and simple norm': (lambda: decoder(use_scalenorm=True, use_simple_rmsnorm=True), ('use_simple_rmsnorm=True', PLACE)),
+    'ALiBi and dynamic bias': (lambda: decoder(alibi_pos_bias=True, dynamic_pos_bias=True), ('dynamic_pos_bias=True', PLACE)),
+    'T5 and dynamic bias': (lambda: decoder(rel_pos_bias=True, dynamic_pos_bias=True), ('rel_pos_bias=True', PLACE)),
+    'sandwich and ResiDual': (lambda: decoder(sandwich_norm=True, resi_dual=True), ('sandwich_norm=True', 'resi_dual=True', 'Keep one')),
+    'sigmoid and hard': (lambda: decoder(attn_sigmoid=True, attn_hard=True), ('attn_sigmoid=True', 'attn_hard=True', PLACE)),
+    'sigmoid and distance': (lambda: decoder(attn_sigmoid=True, attn_l2_distance=True), ('attn_l2_distance=True', PLACE)),
+    'turned heads and fewer key heads': (
+        lambda: decoder(rotary_pos_emb=True, attn_rotate_num_heads=2, attn_kv_heads=2), ('attn_rotate_num_heads=2', 'kv_heads', 'Leave out')),
+    'custom and tied layers': (lambda: decoder(custom_layers='af', weight_tie_layers=True), ('custom_layers', 'weight_tie_layers=True')),
+    'custom layers and PAR': (lambda: decoder(custom_layers='af', par_ratio=2), ('custom_layers', 'par_ratio=2', PLACE)),
+    'no kernel left': (
+        lambda: decoder(attn_flash=True, attn_attend_sdp_kwargs=dict.fromkeys(('enable_flash', 'enable_mem_efficient', 'enable_math'), False)),
+        ('attend_sdp_kwargs', 'no kernel', 'enable one')),
+}  # fmt: skip
+
+FUSED: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
+    'a function of your own': (lambda: decoder(attn_flash=True, attn_custom_attn_fn=torch.sigmoid), ('attn_flash=True', 'attn_custom_attn_fn=')),
+    'residual cross-attention': (
+        lambda: decoder(cross_attend=True, attn_flash=True, cross_residual_attn=True), ('flash=True', 'cross_residual_attn=True')),
+    'cross-attention alone': (
+        lambda: decoder(cross_attend=True, cross_attn_flash=True, cross_attn_hard=True), ('cross_attn_flash=True', 'cross_attn_hard=True')),
+    'attention outside of a stack': (lambda: Attention(16, flash=True, hard=True), ('flash=True', 'hard=True')),
+}  # fmt: skip
+
+INPUTS: dict[str, Row] = {
+    'a sequence too long in pieces': (InputError, lambda: NET(ids(2, 1), state=FULL_STATE), ('9 tokens', 'max_seq_len=8')),
+    'a position beyond the table': (InputError, lambda: NET(ids(1, 2), pos=torch.tensor([7, 8])), ('pos', '8', 'max_seq_len=8')),
+    'a negative position': (InputError, lambda: NET(ids(1, 2), pos=torch.tensor([-1, 0])), ('pos', '-1')),
+    'positions of another length': (InputError, lambda: NET(ids(1, 2), pos=torch.arange(3)), ('pos', '(3,)', '2')),
+    'truth values for ids': (InputError, lambda: NET(torch.ones(1, 4, dtype=torch.bool)), ('torch.bool', 'token ids')),
+    'a mask of nothing prepended': (InputError, lambda: NET(ids(1, 2), prepend_mask=ALLOWED[:1, :2]), ('prepend_mask', 'prepend_embeds')),
+    'sums of another shape': (InputError, lambda: NET(ids(1, 2), sum_embeds=torch.zeros(1, 3, 16)), ('sum_embeds', '(1, 3, 16)')),
+    'logits without a head': (InputError, lambda: HEADLESS(ids(1, 2), return_logits_and_embeddings=True), ('no head', 'return_only_embed')),
+    'an unknown input': (TypeError, lambda: NET(ids(1, 2), contxt=X), ('contxt',)),
+    'a text too long to learn from': (InputError, lambda: MODEL(ids(1, 10)), ('9 tokens', 'max_seq_len=8')),
+    'ids for embeddings': (InputError, lambda: STACK(ids(1, 4)), ('x has shape (1, 4)', 'dim=16')),
+    'whole numbers for embeddings': (InputError, lambda: STACK(ids(1, 4, 16)), ('x has dtype torch.int64', 'floating point')),
+    'no embedding': (InputError, lambda: STACK(X[:, :0]), ('(2, 0, 16)', 'at least one token')),
+    'a context mask alone': (InputError, lambda: STACK(X, context_mask=ALLOWED[:2]), ('context_mask', 'context')),
+    'a context of another batch': (InputError, lambda: CROSS(X, context=X[:1]), ('context has shape (1, 4, 16)', '(2, any')),
+    'an empty context': (InputError, lambda: CROSS(X, context=X[:, :0]), ('context has shape (2, 0, 16)', 'at least one')),
+    'a context mask of another length': (
+        InputError, lambda: CROSS(X, context=X, context_mask=ALLOWED[:2, :3]), ('context_mask has shape (2, 3)', '(2, 4)')),
+    'hidden keys as numbers': (InputError, lambda: STACK(X, self_attn_kv_mask=torch.ones(2, 4)), ('self_attn_kv_mask', 'torch.bool')),
+    'an attention mask of other heads': (InputError, lambda: STACK(X, attn_mask=ALLOWED.expand(3, 4, 4)), ('attn_mask', '(3, 4, 4)')),
+    'an additive attention mask': (InputError, lambda: STACK(X, attn_mask=torch.zeros(4, 4)), ('attn_mask has dtype', 'torch.bool')),
+    'a bias of another shape': (InputError, lambda: STACK(X, attn_bias=torch.zeros(3, 3)), ('attn_bias', '(3, 3)', '4')),
+    'positions of another length in a stack': (InputError, lambda: ROTARY(X, pos=torch.arange(3)), ('pos', '(3,)', '4')),
+    'memory masks as a tensor': (InputError, lambda: STACK(X, mems=[X], mem_masks=ALLOWED[:2]), ('mem_masks must be a list', 'Tensor')),
+    'memories of more layers': (InputError, lambda: STACK(X, mems=[X, X]), ('mems', '1 more')),
+    'a memory of another batch': (InputError, lambda: STACK(X, mems=[X[:1]]), ('mems', '(1, 4, 16)')),
+    'a memory mask of another length': (InputError, lambda: STACK(X, mems=[X], mem_masks=[ALLOWED[:2, :3]]), ('mem_masks', '(2, 3)', '(2, 4)')),
+    'padding as fractions': (InputError, lambda: STACK(X, seq_start_pos=torch.zeros(2)), ('seq_start_pos', 'whole numbers')),
+    'a prefix that is no number': (InputError, lambda: PREFIX(X, prefix_attn_len='two'), ('prefix_attn_len', "'two'")),
+    'prefixes of another batch': (InputError, lambda: PREFIX(X, prefix_attn_len=ids(3)), ('prefix_attn_len', '(3,)', '2')),
+    'two biases at once': (InputError, lambda: ATTENTION(X, rel_pos=nn.Identity(), attn_bias=X), ('rel_pos and attn_bias',)),
+    'attention on another width': (InputError, lambda: ATTENTION(torch.zeros(1, 4, 8)), ('x has shape (1, 4, 8)', 'dim=16')),
+    'attention with a mask of numbers': (InputError, lambda: ATTENTION(X, mask=torch.ones(2, 4)), ('mask', 'torch.bool')),
+    'attention with a mask of another length': (InputError, lambda: ATTENTION(X, mask=ALLOWED[:2, :3]), ('mask', '(2, 3)', '(2, 4)')),
+    'a state that is none': (InputError, lambda: STACK(X, state=X), ('state', 'Tensor')),
+    'a cache that is none': (InputError, lambda: STACK(X, cache=STATE), ('cache', 'StackState', 'LayerIntermediates')),
+    'a cache and a state': (InputError, lambda: STACK(X, cache=CACHE, state=STATE), ('cache', 'state', 'one')),
+    'a state of another order': (DecodeError, lambda: STACK(X, state=STATE, layers_execute_order=(0, 1, 0, 1)), ('2 executed', 'runs 4')),
+    'a state of another depth': (DecodeError, lambda: DEEP(X, state=STATE), ('2 executed layers', '4')),
+    'the state of an encoder': (DecodeError, lambda: ENCODER(X, return_state=True), ('Encoder looks at later tokens',)),
+    'an encoder that goes on': (DecodeError, lambda: ENCODER(X, state=STATE), ('Encoder looks at later tokens', 'Decoder')),
+    'the cache of an encoder': (DecodeError, lambda: ENCODER(X, cache=ENCODED), ('Encoder looks at later tokens',)),
+    'new memories in the middle': (DecodeError, lambda: STACK(X, mems=[X], state=STATE), ('mems', 'state')),
+    'taking back a negative number': (DecodeError, lambda: STATE.rewind(-1), ('rewind(-1)', '4 tokens')),
+    'taking back what was shifted': (DecodeError, lambda: SHIFT_STATE.rewind(1), ('shift_tokens', 'from before')),
+    'too little room': (DecodeError, lambda: NET(ids(2, 4), state=NET.empty_state(capacity=2)), ('capacity=2', '4 tokens', 'larger')),
+    'room for less than nothing': (InputError, lambda: NET.empty_state(capacity=-1), ('capacity=-1',)),
+    'a list for a prompt': (InputError, lambda: MODEL.generate([1, 2], 2), ('prompts', 'list')),
+    'a number for a prompt': (InputError, lambda: MODEL.generate(torch.tensor(3), 2), ('prompts must be token ids',)),
+    'a strange token in a prompt': (InputError, lambda: MODEL.generate(torch.tensor([[99]]), 2), ('token id 99', 'num_tokens=11')),
+    'a fraction of tokens': (InputError, lambda: MODEL.generate(ids(1, 2), 1.5), ('seq_len=1.5',)),
+    'a temperature that is no number': (InputError, lambda: MODEL.generate(ids(1, 2), 1, temperature=float('nan')), ('temperature=nan',)),
+    'an unknown keyword of a filter': (InputError, lambda: MODEL.generate(ids(1, 2), 1, filter_kwargs={'kk': 2}), ('filter_kwargs', 'kk')),
+    'top zero tokens': (InputError, lambda: MODEL.generate(ids(1, 2), 1, filter_kwargs={'k': 0}), ('k=0', 'at least one')),
+    'lengths of zero': (InputError, lambda: MODEL.generate(ids(2, 3), 1, prompt_lens=torch.tensor([3, 0])), ('prompt_lens=[3, 0]',)),
+    'lengths as a list': (InputError, lambda: MODEL.generate(ids(2, 3), 1, prompt_lens=[3, 2]), ('prompt_lens', 'list')),
+    'lengths as fractions': (
+        InputError, lambda: MODEL.generate(ids(2, 3), 1, prompt_lens=torch.tensor([3.0, 2.0])), ('prompt_lens', 'whole numbers')),
+    'embeddings ahead of ragged prompts': (
+        DecodeError, lambda: MODEL.generate(ids(2, 3), 1, prompt_lens=torch.tensor([3, 2]), prepend_embeds=torch.zeros(2, 1, 16)),
+        ('prepend_embeds', 'prompt_lens')),
+    'an end that is no token': (InputError, lambda: MODEL.generate(ids(1, 2), 1, eos_token='.'), ('eos_token', "'.'")),
+}  # fmt: skip
+
+ALL: dict[str, Row] = {
+    **{name: (FlagError, *row) for name, row in FLAGS.items()},
+    **{f'a fused kernel for {name}': (BackendError, *row) for name, row in FUSED.items()},
+    **INPUTS,
+}
+
+
+@contextmanager
+def nothing_computed() -> Iterator[None]:
+    """Any linear layer that runs meanwhile is a fault."""
+
+    def too_late(module: nn.Module, args: Any) -> None:
+        assert not isinstance(module, nn.Linear), 'a linear layer ran before the mistake was seen'
+
+    hook = nn.modules.module.register_module_forward_pre_hook(too_late)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_a_misuse_is_answered_by_one_sentence_before_anything_is_computed(name: str) -> None:
+    kind, run, words = ALL[name]
+    with nothing_computed(), pytest.raises(kind) as caught:
+        run()
+    message = str(caught.value)
+    assert [word for word in words if word not in message] == [], message
+    assert '\n' not in message and len(message) < 400, message
