@@ -189,12 +189,17 @@ def take_step(run: Run, loss_of) -> float:
             loss = loss_of(batch) / s.accumulate
         loss.backward()
         total += loss.item()
-    if not math.isfinite(total):
-        raise Problem(f'the loss became {total} at step {run.step} with --lr {s.lr}. Begin anew with a lower --lr or a longer --warmup.')
+    expect_finite(total, run)
     nn.utils.clip_grad_norm_(run.model.parameters(), s.clip)
     run.optimizer.step()
     run.optimizer.zero_grad()
     return total
+
+
+def expect_finite(loss: float, run: Run) -> None:
+    if not math.isfinite(loss):
+        raise Problem(f'the loss became {loss} at step {run.step} with --lr {run.settings.lr}. '
+                      'Begin anew with a lower --lr or a longer --warmup.')
 
 
 def learning_rate(step: int, s: argparse.Namespace) -> float:
@@ -217,6 +222,7 @@ def bits_per_byte(run: Run, windows: Tensor) -> float:
             logits = run.model.net(part[:, :-1])
         nats += F.cross_entropy(logits.float().transpose(1, 2), part[:, 1:], reduction='sum').item()
     run.model.train()
+    expect_finite(nats, run)
     return nats / windows[:, 1:].numel() / math.log(2)
 
 

@@ -54,7 +54,8 @@ def check(x: Tensor, given: Inputs, stack: Any, fresh: bool) -> None:
     rotary, heads = stack.rotary_pos_emb, stack.config.cross_attn.dim_head
     if given.context_pos is not None and rotary is not None and 2 * len(rotary.inv_freq) > heads:
         raise InputError(
-            f'context_pos turns {2 * len(rotary.inv_freq)} features by rotary positions, but cross_attn_dim_head={heads}; set rotary_emb_dim={heads}'
+            f'context_pos turns {2 * len(rotary.inv_freq)} features by rotary positions, but cross_attn_dim_head={heads}; '
+            'set rotary_emb_dim to no more than that'
         )
     for name in ('mems', 'mem_masks'):
         listed = getattr(given, name)

@@ -278,3 +278,17 @@ def test_padding_that_looks_like_an_end_token_ends_nothing() -> None:
     alone = model.generate(prompt[:1, :3], 8, temperature=0.0, eos_token=0)
     assert torch.equal(ragged[:1, : alone.shape[1]], alone)
     assert ragged.any()
+
+
+@pytest.mark.parametrize('name', ['mask', 'self_attn_kv_mask', 'sum_embeds', 'pos'])
+def test_what_belongs_to_tokens_may_come_with_the_whole_sequence_or_the_new_part(name: str) -> None:
+    net, x = build_model(Case('', {'alibi_pos_bias': True})).net, tokens()
+    hidden = torch.ones(2, LENGTH, dtype=torch.bool)
+    hidden[1, [3, 8]] = False
+    beside = {'mask': hidden, 'self_attn_kv_mask': hidden, 'sum_embeds': embeddings(), 'pos': torch.arange(3, 3 + LENGTH)}[name]
+    cut = lambda begin, end: {name: beside[begin:end] if beside.ndim == 1 else beside[:, begin:end]}
+    with torch.no_grad():
+        whole = net(x, **cut(0, LENGTH))
+        first, cache = net(x[:, :5], return_intermediates=True, **cut(0, 5))
+        for again in (net(x, cache=cache, **cut(0, LENGTH)), net(x[:, 5:], cache=cache, **cut(5, LENGTH))):
+            assert differ(torch.cat((first, again), dim=1), whole) < BOUND

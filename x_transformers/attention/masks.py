@@ -116,5 +116,7 @@ def visible(
     explicit = both(explicit, rule.near(queries, keys, begins, device))
     explicit = both(explicit, None if attn_mask is None else four_axes(attn_mask))
     past = rule.past(queries, keys, device)
-    aligned = past is not None and explicit is None and lead == 0 and queries.length == keys.length
+    aligned = False
+    if past is not None and explicit is None and lead == 0 and queries.length == keys.length:
+        aligned = True  # a plain bool, also where the lengths are symbols of a compiled graph
     return Visible(ahead(explicit, lead, True), ahead(past, lead, True), aligned)

@@ -69,8 +69,8 @@ def stepper_for(net: nn.Module, total: int, cache_kv: bool, kwargs: dict[str, An
 
 def too_long(prompt: int, total: int, limit: int) -> str:
     return (
-        f'a prompt of {prompt} tokens with seq_len={total - prompt} goes beyond max_seq_len={limit}, where keys that were kept have no '
-        'valid positions; shorten them, use cache_kv=False (the window then slides), or build the model with relative positions'
+        f'a prompt of {prompt} tokens with seq_len={total - prompt} goes beyond max_seq_len={limit}, where keys that were '
+        'kept cannot slide along (absolute positions, memory tokens); shorten them, use cache_kv=False, or build the model without these'
     )
 
 

@@ -171,6 +171,7 @@ class TransformerWrapper(nn.Module):
         z = self.project_emb(self.emb_dropout(z))
         memory = self.num_memory_tokens if first else 0
         if memory:
+            check_first_chunk(x, seq_start_pos, memory)
             z = prepend(self.memory_tokens, z, seq_start_pos)
             mask = None if mask is None else torch.nn.functional.pad(mask, (memory, 0), value=True)
             kwargs = with_memory_visible(kwargs, memory)
@@ -254,7 +255,7 @@ class TransformerWrapper(nn.Module):
             expect('x', x, (None, None), 'int', 'TransformerWrapper takes token ids (batch, length)')
             if 0 in x.shape:
                 raise InputError(f'x has shape {tuple(x.shape)}: there must be at least one sequence of at least one token')
-            if x.device.type == 'cpu' and not torch.compiler.is_compiling():  # elsewhere the question would stop the device
+            if askable(x):
                 check_range(x, self.token_emb.emb.num_embeddings)
         expect_optional('mask', mask, tuple(x.shape[:2]), 'bool')
         if prepend_embeds is not None:
@@ -269,14 +270,29 @@ class TransformerWrapper(nn.Module):
             )
 
 
+def askable(t: Tensor) -> bool:
+    """Whether a question to a tensor is free: elsewhere it would stop the device, or break a compiled graph."""
+    return t.device.type == 'cpu' and not torch.compiler.is_compiling()
+
+
 def check_positions(x: Tensor, pos: Tensor | None, seq_start_pos: Tensor | None, limit: int | None) -> None:
     """Positions are long indices, or an embedding of your own; padding is a number per row."""
     if pos is not None and not pos.is_floating_point() and pos.dtype != torch.long:
         raise InputError(f'pos has dtype {pos.dtype}, expected torch.long indices, or a float position embedding')
-    if pos is not None and pos.dtype == torch.long and limit and pos.device.type == 'cpu' and not torch.compiler.is_compiling():
-        if int(pos.min()) < 0 or int(pos.max()) >= limit:
-            raise InputError(f'pos runs from {int(pos.min())} to {int(pos.max())}, expected 0 to {limit - 1} (max_seq_len={limit})')
+    if pos is not None and not pos.is_floating_point() and limit and askable(pos):
+        low, high = int(pos.min()), int(pos.max())
+        if low < 0 or high >= limit:
+            raise InputError(f'pos runs from {low} to {high}, expected 0 to {limit - 1} (max_seq_len={limit})')
     expect_optional('seq_start_pos', seq_start_pos, (x.shape[0],), 'int', 'it is the number of padding tokens of each row')
+
+
+def check_first_chunk(x: Tensor, seq_start_pos: Tensor | None, memory: int) -> None:
+    """Memory tokens stand between the padding and the first token of each row, so the first call must reach it."""
+    if seq_start_pos is not None and askable(seq_start_pos) and int(seq_start_pos.max()) > x.shape[1]:
+        raise DecodeError(
+            f'the first call has {x.shape[1]} tokens, all padding in a row of seq_start_pos={seq_start_pos.tolist()}; with '
+            f'num_memory_tokens={memory} it must reach the first token of every row'
+        )
 
 
 def check_range(x: Tensor, num_tokens: int) -> None:

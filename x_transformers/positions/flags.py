@@ -98,8 +98,9 @@ class PositionFlags(Config):
             'it must not be below rel_pos_num_buckets. Raise it.',
         ),
         demands(
-            'rotary_emb_dim', lambda c: c.rotary_emb_dim <= c.attn.dim_head, 'a head has fewer features. Lower it, or raise attn_dim_head.'
+            'rotary_pos_emb', lambda c: turned(c) <= c.attn.dim_head, 'it turns pairs of features, and a head has one. Raise attn_dim_head.'
         ),
+        demands('rotary_emb_dim', lambda c: turned(c) <= c.attn.dim_head, 'a head has fewer features. Lower it, or raise attn_dim_head.'),
     )
 
     @property
@@ -109,6 +110,12 @@ class PositionFlags(Config):
     @property
     def leaves_out_abs_pos(self) -> bool:
         return (self.rel_pos_bias or self.uses_rotary) if self.disable_abs_pos_emb is None else self.disable_abs_pos_emb
+
+
+def turned(cfg: Any) -> int:
+    """Features of a head that are turned: whole pairs."""
+    dim = cfg.rotary_emb_dim or max(cfg.attn.dim_head // 2, 2)
+    return dim + dim % 2
 
 
 def make_rotary(cfg: Any) -> RotaryEmbedding | None:
