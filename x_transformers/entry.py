@@ -11,7 +11,7 @@ from torch import Tensor
 
 from x_transformers.call import Call, Span, Trace
 from x_transformers.errors import DecodeError, InputError
-from x_transformers.inputs import expect, expect_kind, expect_optional
+from x_transformers.inputs import expect, expect_broadcast, expect_kind, expect_optional
 from x_transformers.positions.rotary import Rotation
 from x_transformers.state import Fresh, StackState
 
@@ -63,7 +63,16 @@ def check(x: Tensor, given: Inputs, stack: Any, fresh: bool) -> None:
             raise InputError(f'{name} must be a list with one tensor per self-attention layer, got {type(listed).__name__}')
     for mem in given.mems or ():
         expect_optional('mems', mem, (b, None, stack.dim), 'float', 'a memory holds rows of the residual stream')
+    if given.context_mask is not None and given.context is None and fresh:
+        raise InputError('context_mask was given without a context; give context=(b, c, dim) with it')
+    if given.context is not None and given.context.shape[1] == 0 and fresh:
+        raise InputError(f'context has shape {tuple(given.context.shape)}: there must be at least one token to look at')
+    if given.pos is not None and given.pos.shape[-1] < n:
+        raise InputError(f'pos has shape {tuple(given.pos.shape)}, expected a position for each of {n} tokens')
+    if given.attn_bias is not None:
+        expect_broadcast('attn_bias', given.attn_bias[..., -n:, -n:], (b, stack.config.heads, n, n))
     if given.attn_mask is not None:
+        expect_broadcast('attn_mask', given.attn_mask, (b, stack.config.heads, *given.attn_mask.shape[-2:]))
         expect_kind('attn_mask', given.attn_mask, 'bool')
     if given.attn_mask is not None and not fresh:
         raise DecodeError(

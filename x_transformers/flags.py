@@ -106,6 +106,8 @@ class Config:
             if args or keywords:
                 raise FlagError(f'a ready {cls.__name__} takes no further arguments, got {sorted(keywords) or args}')
             return config
+        if isinstance(config, Config):
+            raise FlagError(f'a {cls.__name__} is expected, got a {type(config).__name__}; give its keywords instead')
         return parse(cls, bind(cls, args if config is None else (config, *args), keywords))
 
     def keywords(self) -> dict[str, Any]:

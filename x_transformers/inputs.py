@@ -40,3 +40,10 @@ def expect_optional(name: str, t: Any, shape: tuple[int | None, ...], dtype: str
 
 def _also(hint: str) -> str:
     return f'; {hint}' if hint else ''
+
+
+def expect_broadcast(name: str, t: Tensor, shape: tuple[int, ...]) -> None:
+    """`t` must be of `shape`, or have 1 or no axis where it is the same throughout."""
+    fits = t.ndim <= len(shape) and all(have in (1, want) for have, want in zip(reversed(t.shape), reversed(shape), strict=False))
+    if not fits:
+        raise InputError(f'{name} has shape {tuple(t.shape)}, which does not fit {shape}')

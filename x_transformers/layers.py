@@ -17,7 +17,7 @@ from x_transformers.attention.scores import softclamp
 from x_transformers.branch import Scale, run_branch
 from x_transformers.call import Call, Depth, Span, Trace
 from x_transformers.entry import Inputs, begin, check, first_states
-from x_transformers.errors import DecodeError, FlagError
+from x_transformers.errors import DecodeError, FlagError, InputError
 from x_transformers.feedforward import FeedForward, FeedForwardConfig
 from x_transformers.flags import Rules, configured, demands, excludes, flag, group
 from x_transformers.inputs import expect
@@ -26,7 +26,7 @@ from x_transformers.plan import LayerSpec, Plan, PlanFlags, plan
 from x_transformers.positions.flags import PositionFlags, make_bias, make_rotary
 from x_transformers.residuals import ResidualFlags, make_residual
 from x_transformers.shift import ShiftFlags, ShiftTokens, shifts_of
-from x_transformers.state import Fresh, StackState, tensors
+from x_transformers.state import Fresh, StackState, check_room, tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +125,8 @@ def build_layer(kind: str, shift: int, cfg: Any) -> Layer:
     """Norms, branch and residual of one layer, from the tables of their files."""
     branch = BRANCHES[kind](cfg)
     if shift:
+        if len(shifts_of(shift, cfg.causal)) > cfg.dim:
+            raise FlagError(f'shift_tokens={shift} cuts dim={cfg.dim} features into more parts than there are; lower it')
         branch = ShiftTokens(shifts_of(shift, cfg.causal), branch)
     return Layer(norm_slots(cfg, cfg.dim), branch, make_residual(cfg, cfg.dim))
 
@@ -201,6 +203,8 @@ class AttentionLayers(nn.Module):
 
     def empty_state(self, capacity: int | None = None) -> StackState:
         """The state before the first token; with a `capacity` (tokens), keys are preallocated and written in place."""
+        if capacity is not None and capacity < 1:
+            raise InputError(f'capacity={capacity} is too small; expected the number of tokens to make room for')
         return StackState(Span(), first_states(self.plan.steps(), Inputs(), capacity))
 
     # ------------------------------------------------------------------ forward
@@ -238,7 +242,10 @@ class AttentionLayers(nn.Module):
         pos, context_pos (n,) or (b, n): positions of the tokens. rotary_pos_emb: ready angles. attn_bias: added to scores.
         """
         if cache is not None:
+            if state is not None:
+                raise InputError('cache and state were both given; they are two forms of the same: give one')
             state = self.state_of(cache)
+            mems = None if state.length else mems  # it remembers them
             x, mask, self_attn_kv_mask, pos = only_new(x, state, cache_age, mask, self_attn_kv_mask, pos)
         given = Inputs(
             context,
@@ -254,9 +261,11 @@ class AttentionLayers(nn.Module):
             context_pos,
             attn_bias,
         )
+        if state is not None and not isinstance(state, StackState):
+            raise InputError(f'state is a {type(state).__name__}, expected what an earlier call returned with return_state=True')
         fresh = state is None or state.length == 0
         check(x, given, self, fresh)
-        if not fresh and self.why_not_decode:
+        if (not fresh or return_state) and self.why_not_decode:
             raise DecodeError(self.why_not_decode)
         trace = None
         if return_hiddens:
@@ -264,7 +273,7 @@ class AttentionLayers(nn.Module):
             trace = Trace(maps=return_maps is not False, fused_maps=bool(return_maps), past=past)
         call = begin(self, x, given, state, None, return_hiddens or return_state, trace)
         steps = self.plan.steps(layers_execute_order)
-        states = self.states_for(steps, given, state, x.shape[0])
+        states = self.states_for(steps, given, state, *x.shape[:2])
         x, after = self.run(x, call, steps, states)
         new_state = None
         if call.keep_state and self.can_cache_kv:
@@ -279,7 +288,7 @@ class AttentionLayers(nn.Module):
             return x, new_state
         return x
 
-    def states_for(self, steps: Sequence[LayerSpec], given: Inputs, state: StackState | None, batch: int) -> tuple[Any, ...]:
+    def states_for(self, steps: Sequence[LayerSpec], given: Inputs, state: StackState | None, batch: int, new: int) -> tuple[Any, ...]:
         """One state per executed layer."""
         if state is None:
             return first_states(steps, given, None)
@@ -290,6 +299,9 @@ class AttentionLayers(nn.Module):
             raise DecodeError(
                 f'the state is of {len(state.layers)} executed layers, but layers_execute_order runs {len(steps)}; use one order throughout'
             )
+        if state.length and given.mems:
+            raise DecodeError('mems go ahead of the first token, but the state is past it; give them with the first call only')
+        check_room(state, new)
         if state.length == 0 and given.mems:
             room = next((s.capacity for s in state.layers if isinstance(s, Fresh)), None)
             return first_states(steps, given, room)
@@ -314,6 +326,8 @@ class AttentionLayers(nn.Module):
 
     def state_of(self, cache: LayerIntermediates) -> StackState:
         """The state in the intermediates of an earlier call."""
+        if not isinstance(cache, LayerIntermediates):
+            raise InputError(f'cache is a {type(cache).__name__}, expected the LayerIntermediates that an earlier call returned')
         if cache.state is None:
             raise DecodeError(
                 self.why_not_decode or 'cache holds no state: give the intermediates that an earlier call of this model returned'
@@ -359,6 +373,8 @@ class PrefixDecoder(AttentionLayers):
         allowed = order <= order[:, None]
         if prefix_attn_len is not None:
             length = prefix_attn_len
+            if not isinstance(length, (int, Tensor)):
+                raise InputError(f'prefix_attn_len={length!r} is not possible; expected a number of tokens, or a tensor with one per row')
             if isinstance(length, Tensor) and length.ndim:
                 expect('prefix_attn_len', length, (x.shape[0],), 'int', 'it is a number, or one per row')
                 length = length[:, None, None, None]

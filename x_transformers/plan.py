@@ -164,6 +164,8 @@ def par_layout(block: tuple[str, ...], depth: int, ratio: int) -> tuple[str, ...
 
 def checked_order(order: Any, built: int) -> tuple[int, ...]:
     """Indices of built layers, counted from the end where negative."""
+    if not order:
+        raise FlagError('layers_execute_order=() names no layer; leave it out to run all')
     wrong = [i for i in order if not -built <= i < built]
     if wrong:
         raise FlagError(f'layers_execute_order={tuple(order)!r} names layer {wrong[0]}, but {built} layers are built (0 to {built - 1})')

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from x_transformers.call import Depth
+from x_transformers.errors import FlagError
 from x_transformers.flags import Config, Rules, at_most_one, flag, pick
 
 Prepared = tuple[Tensor, Tensor, dict[str, Any]]  # branch input, residual, keywords for joining
@@ -103,7 +104,10 @@ class ResidualFlags(Config):
 
 def make_residual(cfg: Any, dim: int) -> nn.Module:
     """A new residual of the kind the flags choose."""
-    kind = pick(cfg, RESIDUALS, default=Residual)
+    kind: Any = pick(cfg, RESIDUALS, default=Residual)
     own = {'scale': cfg.resi_dual_scale} if kind is ResiDual else {}
     scaling = {'scale_residual': cfg.scale_residual, 'scale_residual_constant': cfg.scale_residual_constant}
-    return kind(dim, **own, **{**scaling, **cfg.residual_fn_kwargs})
+    try:
+        return kind(dim, **own, **{**scaling, **cfg.residual_fn_kwargs})
+    except TypeError as error:
+        raise FlagError(f'residual_fn_kwargs={cfg.residual_fn_kwargs!r} do not fit {kind.__name__}: {error}') from error

@@ -91,6 +91,10 @@ class FixedKeys:
     def length(self) -> int:
         return self.end - self.begin - self.lead
 
+    @property
+    def capacity(self) -> int:
+        return next(iter(self.buffers.values())).shape[-2] - self.lead
+
     def append(self, records: Records) -> FixedKeys:
         new = next(iter(records.values())).shape[-2]
         room = next(iter(self.buffers.values())).shape[-2]
@@ -207,6 +211,16 @@ class StackState:
 
     def to(self, *args: Any, **kwargs: Any) -> StackState:
         return map_tensors(lambda t: t.to(*args, **kwargs), self)
+
+
+def check_room(state: StackState, new: int) -> None:
+    """Whether every preallocated layer of a stack has room for `new` tokens."""
+    for layer in state.layers:
+        inner = layer.inner if isinstance(layer, Tail) else layer
+        if isinstance(inner, Fresh) and inner.capacity is not None and new > inner.capacity:
+            raise DecodeError(_full(inner.capacity, new))
+        if isinstance(inner, FixedKeys) and inner.length + new > inner.capacity:
+            raise DecodeError(_full(inner.capacity, inner.length + new))
 
 
 def map_tensors(fn: Callable[[Tensor], Tensor], state: Any) -> Any:

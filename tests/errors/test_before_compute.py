@@ -83,6 +83,8 @@ FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     'more turned heads than heads': (lambda: decoder(rotary_pos_emb=True, attn_rotate_num_heads=8), ('attn_rotate_num_heads=8', 'fewer')),
     'an unknown keyword of a bias': (lambda: decoder(dynamic_pos_bias=True, rel_pos_kwargs={'layers': 2}), ('rel_pos_kwargs', 'layers')),
     'an unknown keyword of a residual': (lambda: decoder(residual_fn_kwargs={'scaling': 2}), ('residual_fn_kwargs', 'scaling')),
+    'an odd width that fills the head': (
+        lambda: decoder(attn_dim_head=7, rotary_pos_emb=True, rotary_emb_dim=7), ('rotary_emb_dim=7', 'even')),
     'a negative length': (lambda: wrapper(max_seq_len=-1), ('max_seq_len=-1', 'at least 0')),
     'a negative share of hidden tokens': (lambda: AutoregressiveWrapper(NET, mask_prob=-0.5), ('mask_prob=-0.5', 'at least 0')),
     'sinusoids of odd width': (lambda: ScaledSinusoidalEmbedding(7), ('even width', 'dim=7')),
@@ -109,16 +111,19 @@ FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     'sigmoid and hard': (lambda: decoder(attn_sigmoid=True, attn_hard=True), ('attn_sigmoid=True', 'attn_hard=True', PLACE)),
     'sigmoid and distance': (lambda: decoder(attn_sigmoid=True, attn_l2_distance=True), ('attn_l2_distance=True', PLACE)),
     'turned heads and fewer key heads': (
-        lambda: decoder(rotary_pos_emb=True, attn_rotate_num_heads=2, attn_kv_heads=2), ('attn_rotate_num_heads=2', 'kv_heads', 'Leave out')),
+        lambda: decoder(rotary_pos_emb=True, attn_rotate_num_heads=2, attn_kv_heads=2),
+        ('attn_rotate_num_heads=2', 'kv_heads', 'Leave out')),
     'custom and tied layers': (lambda: decoder(custom_layers='af', weight_tie_layers=True), ('custom_layers', 'weight_tie_layers=True')),
     'custom layers and PAR': (lambda: decoder(custom_layers='af', par_ratio=2), ('custom_layers', 'par_ratio=2', PLACE)),
     'no kernel left': (
-        lambda: decoder(attn_flash=True, attn_attend_sdp_kwargs=dict.fromkeys(('enable_flash', 'enable_mem_efficient', 'enable_math'), False)),
+        lambda: decoder(attn_flash=True, attn_attend_sdp_kwargs=
+        dict.fromkeys(('enable_flash', 'enable_mem_efficient', 'enable_math'), False)),
         ('attend_sdp_kwargs', 'no kernel', 'enable one')),
 }  # fmt: skip
 
 FUSED: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
-    'a function of your own': (lambda: decoder(attn_flash=True, attn_custom_attn_fn=torch.sigmoid), ('attn_flash=True', 'attn_custom_attn_fn=')),
+    'a function of your own': (lambda: decoder(attn_flash=True, attn_custom_attn_fn=torch.sigmoid),
+        ('attn_flash=True', 'attn_custom_attn_fn=')),
     'residual cross-attention': (
         lambda: decoder(cross_attend=True, attn_flash=True, cross_residual_attn=True), ('flash=True', 'cross_residual_attn=True')),
     'cross-attention alone': (
@@ -132,11 +137,11 @@ INPUTS: dict[str, Row] = {
     'a negative position': (InputError, lambda: NET(ids(1, 2), pos=torch.tensor([-1, 0])), ('pos', '-1')),
     'positions of another length': (InputError, lambda: NET(ids(1, 2), pos=torch.arange(3)), ('pos', '(3,)', '2')),
     'truth values for ids': (InputError, lambda: NET(torch.ones(1, 4, dtype=torch.bool)), ('torch.bool', 'token ids')),
-    'a mask of nothing prepended': (InputError, lambda: NET(ids(1, 2), prepend_mask=ALLOWED[:1, :2]), ('prepend_mask', 'prepend_embeds')),
     'sums of another shape': (InputError, lambda: NET(ids(1, 2), sum_embeds=torch.zeros(1, 3, 16)), ('sum_embeds', '(1, 3, 16)')),
     'logits without a head': (InputError, lambda: HEADLESS(ids(1, 2), return_logits_and_embeddings=True), ('no head', 'return_only_embed')),
     'an unknown input': (TypeError, lambda: NET(ids(1, 2), contxt=X), ('contxt',)),
     'a text too long to learn from': (InputError, lambda: MODEL(ids(1, 10)), ('9 tokens', 'max_seq_len=8')),
+    'a strange token to predict': (InputError, lambda: MODEL(torch.tensor([[1, 2, 99]])), ('token id 99', 'num_tokens=11')),
     'ids for embeddings': (InputError, lambda: STACK(ids(1, 4)), ('x has shape (1, 4)', 'dim=16')),
     'whole numbers for embeddings': (InputError, lambda: STACK(ids(1, 4, 16)), ('x has dtype torch.int64', 'floating point')),
     'no embedding': (InputError, lambda: STACK(X[:, :0]), ('(2, 0, 16)', 'at least one token')),
@@ -153,7 +158,8 @@ INPUTS: dict[str, Row] = {
     'memory masks as a tensor': (InputError, lambda: STACK(X, mems=[X], mem_masks=ALLOWED[:2]), ('mem_masks must be a list', 'Tensor')),
     'memories of more layers': (InputError, lambda: STACK(X, mems=[X, X]), ('mems', '1 more')),
     'a memory of another batch': (InputError, lambda: STACK(X, mems=[X[:1]]), ('mems', '(1, 4, 16)')),
-    'a memory mask of another length': (InputError, lambda: STACK(X, mems=[X], mem_masks=[ALLOWED[:2, :3]]), ('mem_masks', '(2, 3)', '(2, 4)')),
+    'a memory mask of another length': (InputError, lambda: STACK(X, mems=[X], mem_masks=[ALLOWED[:2, :3]]),
+        ('mem_masks', '(2, 3)', '(2, 4)')),
     'padding as fractions': (InputError, lambda: STACK(X, seq_start_pos=torch.zeros(2)), ('seq_start_pos', 'whole numbers')),
     'a prefix that is no number': (InputError, lambda: PREFIX(X, prefix_attn_len='two'), ('prefix_attn_len', "'two'")),
     'prefixes of another batch': (InputError, lambda: PREFIX(X, prefix_attn_len=ids(3)), ('prefix_attn_len', '(3,)', '2')),

@@ -139,7 +139,8 @@ INPUTS: dict[str, tuple[type[Exception], Callable[[], Any], tuple[str, ...]]] = 
     'a negative length': (InputError, lambda: model().generate(IDS, -2), ('seq_len=-2', 'number of tokens')),
     'prompts longer than they are': (
         InputError, lambda: model().generate(IDS, 2, prompt_lens=torch.tensor([9, 2])), ('prompt_lens=[9, 2]', '1 to 8')),
-    'lengths of other prompts': (InputError, lambda: model().generate(IDS, 2, prompt_lens=torch.tensor([2])), ('prompt_lens', '(1,)', '(2)')),
+    'lengths of other prompts': (
+        InputError, lambda: model().generate(IDS, 2, prompt_lens=torch.tensor([2])), ('prompt_lens', '(1,)', '(2)')),
     'contrasts without amateurs': (
         InputError, lambda: model().generate(IDS, 2, contrastive_decode_kwargs=({}, {})), ('contrastive_decode_kwargs', '0 amateur')),
     'too little room': (

@@ -284,11 +284,11 @@ def test_padding_that_looks_like_an_end_token_ends_nothing() -> None:
 def test_what_belongs_to_tokens_may_come_with_the_whole_sequence_or_the_new_part(name: str) -> None:
     net, x = build_model(Case('', {'alibi_pos_bias': True})).net, tokens()
     hidden = torch.ones(2, LENGTH, dtype=torch.bool)
-    hidden[1, [3, 8]] = False
+    hidden[1, [3, 9]] = False
     beside = {'mask': hidden, 'self_attn_kv_mask': hidden, 'sum_embeds': embeddings(), 'pos': torch.arange(3, 3 + LENGTH)}[name]
     cut = lambda begin, end: {name: beside[begin:end] if beside.ndim == 1 else beside[:, begin:end]}
     with torch.no_grad():
         whole = net(x, **cut(0, LENGTH))
-        first, cache = net(x[:, :5], return_intermediates=True, **cut(0, 5))
-        for again in (net(x, cache=cache, **cut(0, LENGTH)), net(x[:, 5:], cache=cache, **cut(5, LENGTH))):
+        first, cache = net(x[:, :8], return_intermediates=True, **cut(0, 8))
+        for again in (net(x, cache=cache, **cut(0, LENGTH)), net(x[:, 8:], cache=cache, **cut(8, LENGTH))):
             assert differ(torch.cat((first, again), dim=1), whole) < BOUND

@@ -12,6 +12,7 @@ from x_transformers.attention.backends import Scored
 from x_transformers.attention.masks import ahead, visible
 from x_transformers.call import Span
 from x_transformers.errors import InputError
+from x_transformers.inputs import expect, expect_optional
 from x_transformers.positions.rotary import Rotation
 
 Freqs = tuple[Tensor, Tensor | float]
@@ -44,6 +45,11 @@ def attend_alone(
     intermediates of the earlier tokens; `x` holds the new ones.
     """
     cfg, n = attention.config, x.shape[1]
+    b = x.shape[0]
+    expect('x', x, (None, None, cfg.dim), 'float', f'attention takes tokens of width dim={cfg.dim}')
+    expect_optional('context', context, (b, None, cfg.dim_context or cfg.dim), 'float')
+    expect_optional('mask', mask, (b, n), 'bool')
+    expect_optional('context_mask', context_mask, (b, n if context is None else context.shape[1]), 'bool')
     if context is not None and rotary_pos_emb is not None and context_rotary_pos_emb is None:
         raise InputError('rotary_pos_emb with a context also needs context_rotary_pos_emb, the angles of the context; give both or none')
     if rel_pos is not None and attn_bias is not None:

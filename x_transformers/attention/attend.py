@@ -72,7 +72,7 @@ class Attend(nn.Module):
     torch.Size([1, 4, 8, 16])
     """
 
-    def __init__(self, config: Any = None, /, **keywords: Any):
+    def __init__(self, config: Any = None, /, *, prefix: str = 'attn_', **keywords: Any):
         super().__init__()
         cfg = self.config = AttendConfig.of(config, (), keywords)
         self.causal = cfg.causal
@@ -83,7 +83,8 @@ class Attend(nn.Module):
         self.softclamp_logits = cfg.softclamp_logits
         self.logit_softclamp_value = cfg.logit_softclamp_value
         self.sdp_kwargs = {**cfg.attend_sdp_kwargs, **cfg.sdp_kwargs}
-        self.backend = choose(Recipe.of(cfg, 'attn_'), cfg.flash)
+        self.backend = choose(Recipe.of(cfg, prefix), cfg.flash)
+        self.kernels()  # an error where none is left
         self.normalise = make_normaliser(cfg)
         self.attn_dropout = nn.Dropout(cfg.dropout)
         talking = lambda wanted, absent: mix_heads(cfg.heads or 1) if wanted else absent

@@ -222,10 +222,11 @@ class Attention(nn.Module):
 def make_attend(cfg: AttentionConfig) -> Attend:
     """The core of attention for these flags."""
     shared = {f.name for f in fields(AttendConfig)} & {f.name for f in fields(AttentionConfig)} - {'add_zero_kv'}
+    prefix, residual = ('cross_attn_', 'cross_residual_attn=True') if cfg.cross else ('attn_', 'residual_attn=True')
     scale = cfg.qk_norm_scale if cfg.qk_norm else cfg.dim_head**-0.5
-    attend = Attend(AttendConfig(**{name: getattr(cfg, name) for name in shared}, scale=scale))
+    attend = Attend(AttendConfig(**{name: getattr(cfg, name) for name in shared}, scale=scale), prefix=prefix)
     if cfg.carries_scores:
-        attend.backend = choose(Recipe.of(cfg, 'attn_', ('residual_attn=True', RESIDUAL_ATTENTION)), cfg.flash)
+        attend.backend = choose(Recipe.of(cfg, prefix, (residual, RESIDUAL_ATTENTION)), cfg.flash)
     return attend
 
 

@@ -74,12 +74,13 @@ class Recipe:
     """What the flags ask of a backend: (public flag, why no fused kernel can do it) of those that need the matrix."""
 
     obstacles: tuple[tuple[str, str], ...]
+    prefix: str = 'attn_'
 
     @staticmethod
     def of(config: Config, prefix: str, *more: tuple[str, str]) -> Recipe:
         needing = [e for e in catalogue(type(config)) if e.flag.unfusable and is_on(config, e.name)]
         found = [(quote(config, prefix, e.name), e.flag.unfusable or '') for e in needing]
-        return Recipe((*found, *more))
+        return Recipe((*found, *more), prefix)
 
 
 class Reference:
@@ -172,7 +173,8 @@ def choose(recipe: Recipe, flash: bool | None) -> Backend:
         if problem is None:
             return backend
         if flash:
-            raise BackendError(f'attn_flash=True cannot be combined with {problem}. Leave out attn_flash, or use attn_flash=False.')
+            asked = f'{recipe.prefix}flash'
+            raise BackendError(f'{asked}=True cannot be combined with {problem}. Leave out {asked}, or use {asked}=False.')
         logger.debug('attention runs on a slower backend than {}, because of {}', backend.name, problem)
     raise AssertionError('the reference refuses nothing')
 

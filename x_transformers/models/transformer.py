@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from x_transformers.errors import DecodeError, FlagError, InputError
 from x_transformers.flags import Config, Rules, configured, demands, flag
-from x_transformers.inputs import expect, expect_optional
+from x_transformers.inputs import expect, expect_broadcast, expect_optional
 from x_transformers.layers import AttentionLayers, LayerIntermediates
 from x_transformers.models.heads import TiedLogits, calc_entropy, calc_z_loss
 from x_transformers.models.memory_tokens import prepend, strip
@@ -109,6 +109,13 @@ class TransformerWrapper(nn.Module):
     def can_cache_kv_outside_max_seq_len(self) -> bool:
         return self.pos_emb is None and not self.num_memory_tokens
 
+    @property
+    def num_logits(self) -> int | None:
+        """How many tokens the head tells apart; None where it is your own."""
+        if self.config.to_logits is not None and not self.config.tie_embedding:
+            return None
+        return self.num_tokens if self.config.tie_embedding else self.config.logits_dim or self.num_tokens
+
     def empty_state(self, capacity: int | None = None) -> StackState:
         """The state before the first token; `capacity` preallocates room for so many tokens."""
         return self.attn_layers.empty_state(None if capacity is None else capacity + self.num_memory_tokens)
@@ -155,10 +162,15 @@ class TransformerWrapper(nn.Module):
         if cache is not None:
             state = self.attn_layers.state_of(cache)
             if not input_not_include_cache:
-                x, mask, pos, sum_embeds = self.new_part(x, state, mask, pos, sum_embeds)
+                x, mask, pos, sum_embeds, hidden = self.new_part(x, state, mask, pos, sum_embeds, kwargs.get('self_attn_kv_mask'))
+                kwargs.update({} if hidden is None else {'self_attn_kv_mask': hidden})
             kwargs.update(cache=cache, cache_age=x.shape[1] + (0 if prepend_embeds is None or state.length else prepend_embeds.shape[1]))
         self.check(x, mask, prepend_embeds, prepend_mask)
         check_positions(x, pos, seq_start_pos, self.max_seq_len if isinstance(self.pos_emb, AbsolutePositionalEmbedding) else None)
+        if return_logits_and_embeddings:
+            self.expect_head()
+        if sum_embeds is not None:
+            expect_broadcast('sum_embeds', sum_embeds, (*x.shape[:2], self.emb_dim))
         first = state is None or state.length == 0
         seen = 0 if state is None or first else state.seen
         if state is not None and seq_start_pos is None:
@@ -229,9 +241,13 @@ class TransformerWrapper(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """Embeddings (..., dim) to logits (..., num_tokens)."""
+        self.expect_head()
+        assert self.to_logits is not None
+        return self.to_logits(x, self.token_emb.emb.weight) if isinstance(self.to_logits, TiedLogits) else self.to_logits(x)
+
+    def expect_head(self) -> None:
         if self.to_logits is None:
             raise InputError('this model has no head (return_only_embed=True), so there are no logits; build it without that flag')
-        return self.to_logits(x, self.token_emb.emb.weight) if isinstance(self.to_logits, TiedLogits) else self.to_logits(x)
 
     def new_mems(self, hiddens: Sequence[Tensor], mems: Sequence[Tensor | None] | None) -> list[Tensor]:
         """What the next segment gets as `mems`: each self-attention's inputs, with the memory it had."""
@@ -246,9 +262,9 @@ class TransformerWrapper(nn.Module):
         n = x.shape[1]
         new = n - state.remembered if n > state.remembered else n
         cut = lambda t: t if t is None or t.ndim < 2 or t.shape[1] != n else t[:, n - new :]
-        mask, pos, sum_embeds = beside
+        mask, pos, sum_embeds, hidden = beside
         pos = pos[n - new :] if pos is not None and pos.ndim == 1 and pos.shape[0] == n else cut(pos)
-        return x[:, n - new :], cut(mask), pos, cut(sum_embeds)
+        return x[:, n - new :], cut(mask), pos, cut(sum_embeds), cut(hidden)
 
     def check(self, x: Tensor, mask: Tensor | None, prepend_embeds: Tensor | None, prepend_mask: Tensor | None) -> None:
         if isinstance(self.token_emb, TokenEmbedding):
@@ -283,6 +299,9 @@ def check_positions(x: Tensor, pos: Tensor | None, seq_start_pos: Tensor | None,
         low, high = int(pos.min()), int(pos.max())
         if low < 0 or high >= limit:
             raise InputError(f'pos runs from {low} to {high}, expected 0 to {limit - 1} (max_seq_len={limit})')
+    n = x.shape[1]
+    if pos is not None and pos.shape[-2 if pos.is_floating_point() else -1] not in (1, n):
+        raise InputError(f'pos has shape {tuple(pos.shape)}, expected a position for each of {n} tokens')
     expect_optional('seq_start_pos', seq_start_pos, (x.shape[0],), 'int', 'it is the number of padding tokens of each row')
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from x_transformers.errors import FlagError
 from x_transformers.flags import Config, Rules, at_most_one, demands, flag
 from x_transformers.positions.alibi import AlibiPositionalBias
 from x_transformers.positions.distance import DistanceBias
@@ -98,9 +99,11 @@ class PositionFlags(Config):
             'it must not be below rel_pos_num_buckets. Raise it.',
         ),
         demands(
+            'rotary_emb_dim', lambda c: turned(c) <= c.attn.dim_head, 'pairs are turned, so an even number up to attn_dim_head. Lower it.'
+        ),
+        demands(
             'rotary_pos_emb', lambda c: turned(c) <= c.attn.dim_head, 'it turns pairs of features, and a head has one. Raise attn_dim_head.'
         ),
-        demands('rotary_emb_dim', lambda c: turned(c) <= c.attn.dim_head, 'a head has fewer features. Lower it, or raise attn_dim_head.'),
     )
 
     @property
@@ -134,6 +137,13 @@ def make_rotary(cfg: Any) -> RotaryEmbedding | None:
 
 def make_bias(cfg: Any) -> DistanceBias | None:
     """The bias by distance that all layers share."""
+    try:
+        return _make_bias(cfg)
+    except TypeError as error:
+        raise FlagError(f'rel_pos_kwargs={cfg.rel_pos_kwargs!r} do not fit the position bias: {error}') from error
+
+
+def _make_bias(cfg: Any) -> DistanceBias | None:
     if cfg.rel_pos_bias:
         sizes = {'num_buckets': cfg.rel_pos_num_buckets, 'max_distance': cfg.rel_pos_max_distance, 'heads': cfg.heads}
         return RelativePositionBias(cfg.attn.dim_head**0.5, causal=cfg.causal, **{**sizes, **cfg.rel_pos_kwargs})

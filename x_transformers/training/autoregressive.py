@@ -66,6 +66,7 @@ class AutoregressiveWrapper(nn.Module):
             raise InputError(f'x has shape {tuple(x.shape)}: predicting the next token needs at least two tokens')
         inputs, targets = x[:, :-1], x[:, 1:]
         inputs = torch.where(inputs == self.ignore_index, self.pad_value, inputs)
+        check_targets(targets, self.ignore_index, getattr(self.net, 'num_logits', None))
         if self.mask_prob > 0:
             kwargs.update(self_attn_kv_mask=forgetful_mask(x.shape[1], inputs, self.mask_prob))
         if return_outputs or self.add_attn_z_loss:
@@ -87,10 +88,9 @@ class AutoregressiveWrapper(nn.Module):
         with contrastive_decode_kwargs, restrict_to_max_seq_len. What follows `eos_token` becomes `pad_value`.
         Other keywords go to the model.
         """
-        leading = prompts.shape[:-1]
         made = list(self.stream(prompts, seq_len, eos_token=eos_token, **options))
         if not made:
-            return prompts.new_empty((*leading, 0))
+            return prompts.new_empty((*prompts.shape[:-1], 0))
         return torch.stack(made, dim=-1)
 
     @torch.no_grad()
@@ -111,7 +111,7 @@ class AutoregressiveWrapper(nn.Module):
         **kwargs: Any,
     ) -> Iterator[Tensor]:
         """As `generate`, token by token: yields ids of the shape of `prompts` without its last axis."""
-        check_generation(prompts, seq_len, temperature)
+        check_generation(prompts, seq_len, temperature, eos_token)
         keep = chosen_filter(filter_logits_fn, filter_kwargs or {})
         leading, out = prompts.shape[:-1], prompts.reshape(-1, prompts.shape[-1]).long()
         start = None
@@ -140,6 +140,18 @@ class AutoregressiveWrapper(nn.Module):
                         break
 
 
+def check_targets(targets: Tensor, ignore_index: int, num_logits: int | None) -> None:
+    """Every token to predict must have a logit; asked where that is free."""
+    if num_logits is None or targets.device.type != 'cpu' or torch.compiler.is_compiling():
+        return
+    strange = targets[(targets != ignore_index) & ((targets < 0) | (targets >= num_logits))]
+    if len(strange):
+        raise InputError(
+            f'x holds the token id {int(strange[0])} to predict, but num_tokens={num_logits}: expected 0 to {num_logits - 1}, '
+            f'or ignore_index={ignore_index}'
+        )
+
+
 def ended(out: Tensor, eos_token: int, start: Tensor | None) -> Tensor:
     """(b,) bool: rows that hold the end token; padding in front holds none, whatever fills it."""
     found = out == eos_token
@@ -157,7 +169,11 @@ def forgetful_mask(n: int, inputs: Tensor, prob: float) -> Tensor:
     return ~torch.zeros_like(inputs, dtype=torch.bool).scatter(1, hidden, True)
 
 
-def check_generation(prompts: Tensor, seq_len: int, temperature: float) -> None:
+def check_generation(prompts: Tensor, seq_len: int, temperature: float, eos_token: int | None) -> None:
+    if not isinstance(prompts, Tensor):
+        raise InputError(f'prompts is a {type(prompts).__name__}, expected a tensor of token ids (t,) or (b, t)')
+    if eos_token is not None and not isinstance(eos_token, int):
+        raise InputError(f'eos_token={eos_token!r} is not possible; expected the id of a token')
     if prompts.is_floating_point() or prompts.ndim == 0:
         raise InputError(f'prompts must be token ids (t,) or (b, t), got shape {tuple(prompts.shape)} of {prompts.dtype}')
     if prompts.shape[-1] == 0 or prompts.numel() == 0:
@@ -173,7 +189,13 @@ def chosen_filter(choice: str | Callable[..., Tensor], keywords: dict[str, Any])
         if choice not in FILTER_LOGITS_FN:
             raise InputError(f'filter_logits_fn={choice!r} is unknown; expected one of {sorted(FILTER_LOGITS_FN)}, or a function')
         choice = FILTER_LOGITS_FN[choice]
-    return partial(choice, **keywords)
+    keep = partial(choice, **keywords)
+    if choice in FILTER_LOGITS_FN.values():
+        try:
+            keep(torch.zeros(1, 2))  # whatever is wrong with the keywords is found before anything is computed
+        except TypeError as error:
+            raise InputError(f'filter_kwargs={keywords!r} do not fit the filter: {error}') from error
+    return keep
 
 
 def contrast(models: Any, options: Any) -> tuple[list[nn.Module], list[dict[str, Any]]]:
