@@ -392,7 +392,7 @@ def configured(config: type[Config]) -> Callable[[type], type]:
         cls.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [
                 inspect.Parameter(e.name, keyword, default=inspect.Parameter.empty if e.required else e.default, annotation=e.type)
-                for e in catalogue(config)
+                for e in sorted(catalogue(config), key=lambda e: not e.required)
             ]
         )
         return cls

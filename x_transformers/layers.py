@@ -267,6 +267,10 @@ class AttentionLayers(nn.Module):
         check(x, given, self, fresh)
         if (not fresh or return_state) and self.why_not_decode:
             raise DecodeError(self.why_not_decode)
+        if return_state and self.training and any(self.plan.dropouts):
+            raise DecodeError(
+                'layer_dropout skips layers in training, and a layer that was skipped has nothing to go on from; call eval() first'
+            )
         trace = None
         if return_hiddens:
             past = list(cache.attn_intermediates or ()) if cache is not None else []
@@ -299,8 +303,6 @@ class AttentionLayers(nn.Module):
             raise DecodeError(
                 f'the state is of {len(state.layers)} executed layers, but layers_execute_order runs {len(steps)}; use one order throughout'
             )
-        if state.length and given.mems:
-            raise DecodeError('mems go ahead of the first token, but the state is past it; give them with the first call only')
         check_room(state, new)
         if state.length == 0 and given.mems:
             room = next((s.capacity for s in state.layers if isinstance(s, Fresh)), None)

@@ -210,7 +210,9 @@ class StackState:
         return map_tensors(Tensor.clone, self)
 
     def to(self, *args: Any, **kwargs: Any) -> StackState:
-        return map_tensors(lambda t: t.to(*args, **kwargs), self)
+        """Keys and values in another precision or place; masks and positions only move."""
+        device = torch._C._nn._parse_to(*args, **kwargs)[0]
+        return map_tensors(lambda t: t.to(*args, **kwargs) if t.is_floating_point() else t if device is None else t.to(device), self)
 
 
 def check_room(state: StackState, new: int) -> None:

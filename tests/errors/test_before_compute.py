@@ -175,7 +175,6 @@ INPUTS: dict[str, Row] = {
     'the state of an encoder': (DecodeError, lambda: ENCODER(X, return_state=True), ('Encoder looks at later tokens',)),
     'an encoder that goes on': (DecodeError, lambda: ENCODER(X, state=STATE), ('Encoder looks at later tokens', 'Decoder')),
     'the cache of an encoder': (DecodeError, lambda: ENCODER(X, cache=ENCODED), ('Encoder looks at later tokens',)),
-    'new memories in the middle': (DecodeError, lambda: STACK(X, mems=[X], state=STATE), ('mems', 'state')),
     'taking back a negative number': (DecodeError, lambda: STATE.rewind(-1), ('rewind(-1)', '4 tokens')),
     'taking back what was shifted': (DecodeError, lambda: SHIFT_STATE.rewind(1), ('shift_tokens', 'from before')),
     'too little room': (DecodeError, lambda: NET(ids(2, 4), state=NET.empty_state(capacity=2)), ('capacity=2', '4 tokens', 'larger')),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
@@ -166,7 +167,7 @@ class Attention(nn.Module):
         else:
             span = call.keys.last(keys.length)
             seen_keys = self.visible_tokens(span, keys.memory_mask, call, device)
-            bias = call.once(('bias', cfg.lead, span.length), lambda: self.token_bias(span, call, device))
+            bias = self.shared(('bias', cfg.lead), span, call, lambda: self.token_bias(span, call, device))
         previous = depth.scores.get(self.kind) if cfg.carries_scores and depth is not None else None
         maps = cfg.carries_scores or (call.trace is not None and call.trace.maps and (not cfg.flash or call.trace.fused_maps))
         return Scored(seen_keys, bias, previous, seen if maps else None)
@@ -174,11 +175,16 @@ class Attention(nn.Module):
     def visible_tokens(self, span: Span, memory_mask: Tensor | None, call: Call, device: torch.device) -> Visible:
         make = lambda keys: visible(self.rule, call.queries, keys, call.attn_mask, self.config.lead, device, call.begins)
         if memory_mask is None:
-            return call.once(('visible', self.rule, self.config.lead, span.length), lambda: make(span))
+            return self.shared(('visible', self.rule, self.config.lead), span, call, lambda: make(span))
         memory = Span(span.start, memory_mask.shape[1], visible=memory_mask)
         tokens = memory.join(Span(0, span.length - memory.length), device).visible
         assert tokens is not None
         return make(replace(span, visible=tokens if span.visible is None else tokens & span.visible))
+
+    @staticmethod
+    def shared(key: Any, span: Span, call: Call, make: Callable[[], Any]) -> Any:
+        """`make()`, once for all layers that remember every key of the call; lengths may be symbols, which are no keys."""
+        return call.once(key, make) if span is call.keys else make()
 
     def token_bias(self, span: Span, call: Call, device: torch.device) -> Tensor | None:
         bias = None if call.bias is None else call.bias.between(call.queries, span, device)

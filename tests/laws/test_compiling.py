@@ -1,0 +1,28 @@
+"""A stack is one graph: it compiles without a break, for every flag, and a second length needs no new code path."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from law_cases import DECODERS, Case, build_model, build_stack, context_of, embeddings, tokens
+from torch.export import Dim
+
+from x_transformers import Decoder
+
+
+@pytest.mark.parametrize('case', DECODERS, ids=str)
+def test_a_stack_compiles_into_one_graph_and_gives_the_same(case: Case) -> None:
+    torch.compiler.reset()
+    stack, x, inputs = build_stack(Decoder, case), embeddings(), context_of(case)
+    compiled = torch.compile(stack, fullgraph=True, backend='eager')
+    for n in (12, 7, 9):
+        assert (compiled(x[:, :n], **inputs) - stack(x[:, :n], **inputs)).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize('flags', [{}, {'rotary_pos_emb': True, 'attn_kv_heads': 2}, {'alibi_pos_bias': True}, {'shift_tokens': 1}], ids=str)
+def test_a_model_exports_with_any_batch_and_length(flags: dict[str, object]) -> None:
+    net = build_model(Case('', flags)).net
+    sizes = {0: Dim('batch', min=2), 1: Dim('length', min=2, max=16)}
+    program = torch.export.export(net, (tokens(),), dynamic_shapes=({**sizes},)).module()
+    other = tokens(7).repeat(2, 1)
+    assert (program(other) - net(other)).abs().max() < 1e-10
