@@ -19,7 +19,7 @@ def test_a_stack_compiles_into_one_graph_and_gives_the_same(case: Case) -> None:
         assert (compiled(x[:, :n], **inputs) - stack(x[:, :n], **inputs)).abs().max() < 1e-10
 
 
-@pytest.mark.parametrize('flags', [{}, {'rotary_pos_emb': True, 'attn_kv_heads': 2}, {'alibi_pos_bias': True}, {'shift_tokens': 1}], ids=str)
+@pytest.mark.parametrize('flags', [{}, {'rotary_pos_emb': True, 'attn_kv_heads': 2}, {'rel_pos_bias': True}, {'shift_tokens': 1}], ids=str)
 def test_a_model_exports_with_any_batch_and_length(flags: dict[str, object]) -> None:
     net = build_model(Case('', flags)).net
     sizes = {0: Dim('batch', min=2), 1: Dim('length', min=2, max=16)}
