@@ -6,7 +6,7 @@ schemes on their positions; both travel with the tokens and never follow from th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -92,7 +92,6 @@ class Call:
     padding: Tensor | None = None  # (b, n) bool: True where no token is, only left padding
     attn_mask: Tensor | None = None  # broadcastable to (b, h, i, j) bool
     attn_bias: Tensor | None = None  # broadcastable to (b, h, i, j), added to the scores
-    condition: Tensor | None = None  # (b, 1|n, dim_condition)
     rotation: Rotation | None = None  # turns of the queries and of the new keys
     context_rotation: Rotation | None = None
     bias: DistanceBias | None = None  # the relative position bias that all layers share
@@ -106,15 +105,10 @@ class Call:
             self.shared[key] = make()
         return self.shared[key]
 
-    def with_(self, **changes: Any) -> Call:
-        """The same call with some fields replaced; what was shared stays behind."""
-        return replace(self, shared={}, **changes)
-
 
 @dataclass
 class Depth:
     """Handed down the layers of one forward pass. Each field has one writer."""
 
-    values: dict[str, Tensor] = field(default_factory=dict)  # attention: values of the first layer of each kind
     scores: dict[str, Tensor] = field(default_factory=dict)  # attention: logits of the layer before, by kind
     dual: Tensor | None = None  # ResiDual's second, un-normed stream (residuals.py)

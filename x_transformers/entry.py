@@ -80,9 +80,7 @@ def check(x: Tensor, given: Inputs, stack: Any, fresh: bool) -> None:
         )
 
 
-def begin(
-    stack: Any, x: Tensor, given: Inputs, state: StackState | None, condition: Tensor | None, keep: bool, trace: Trace | None
-) -> Call:
+def begin(stack: Any, x: Tensor, given: Inputs, state: StackState | None, keep: bool, trace: Trace | None) -> Call:
     """The call for these inputs after these earlier tokens."""
     n, device = x.shape[1], x.device
     fresh = state is None or state.length == 0
@@ -112,7 +110,6 @@ def begin(
         padding=padding,
         attn_mask=attended(given.attn_mask, keys.length, n),
         attn_bias=None if given.attn_bias is None else rows_of(given.attn_bias, n),
-        condition=condition,
         rotation=rotation,
         context_rotation=context_rotation,
         bias=stack.rel_pos,

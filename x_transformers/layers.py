@@ -21,7 +21,7 @@ from x_transformers.errors import DecodeError, FlagError, InputError
 from x_transformers.feedforward import FeedForward, FeedForwardConfig
 from x_transformers.flags import Rules, configured, demands, excludes, flag, group
 from x_transformers.inputs import expect
-from x_transformers.norms import NormFlags, Unchanged, make_norm, norm_slots, normed
+from x_transformers.norms import NormFlags, Unchanged, make_norm, norm_slots
 from x_transformers.plan import LayerSpec, Plan, PlanFlags, plan
 from x_transformers.positions.flags import PositionFlags, make_bias, make_rotary
 from x_transformers.residuals import ResidualFlags, make_residual
@@ -115,10 +115,10 @@ class Layer(nn.ModuleList):
         if call.trace is not None:
             call.trace.layer_hiddens.append(inputs)
         if isinstance(state, Fresh) and state.memory is not None:
-            state = replace(state, memory=normed(before, state.memory, call))
-        y, state = run_branch(self.branch, normed(before, inputs, call), call, depth, state)
-        x = self.residual(normed(after, y, call), stream, **joining)
-        return normed(around, x, call), state
+            state = replace(state, memory=before(state.memory))
+        y, state = run_branch(self.branch, before(inputs), call, depth, state)
+        x = self.residual(after(y), stream, **joining)
+        return around(x), state
 
 
 def build_layer(kind: str, shift: int, cfg: Any) -> Layer:
@@ -275,7 +275,7 @@ class AttentionLayers(nn.Module):
         if return_hiddens:
             past = list(cache.attn_intermediates or ()) if cache is not None else []
             trace = Trace(maps=return_maps is not False, fused_maps=bool(return_maps), past=past)
-        call = begin(self, x, given, state, None, return_hiddens or return_state, trace)
+        call = begin(self, x, given, state, return_hiddens or return_state, trace)
         steps = self.plan.steps(layers_execute_order)
         states = self.states_for(steps, given, state, *x.shape[:2])
         x, after = self.run(x, call, steps, states)
@@ -324,7 +324,7 @@ class AttentionLayers(nn.Module):
             call.trace.layer_hiddens.append(x)
         if self.softclamp_output is not None:
             x = softclamp(x, self.softclamp_output)
-        return (x + self.final_norm(depth.dual) if depth.dual is not None else normed(self.final_norm, x, call)), tuple(after)
+        return (x + self.final_norm(depth.dual) if depth.dual is not None else self.final_norm(x)), tuple(after)
 
     def state_of(self, cache: LayerIntermediates) -> StackState:
         """The state in the intermediates of an earlier call."""

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from x_transformers.call import Call
 from x_transformers.flags import Config, Rules, at_most_one, demands, excludes, flag, pick
 
 
@@ -124,10 +123,3 @@ def norm_slots(cfg: NormFlags, dim: int) -> nn.ModuleList:
     """The three places of a layer: before the branch, after the branch, after the residual."""
     wanted = (cfg.norms_first, cfg.sandwich_norm, not cfg.norms_first)
     return nn.ModuleList(make_norm(cfg, dim) if place else Unchanged() for place in wanted)
-
-
-def normed(norm: nn.Module, x: Tensor, call: Call) -> Tensor:
-    """`norm` of `x`, given the condition of the call where it wants one."""
-    if getattr(norm, 'needs_condition', False):
-        return norm(x, condition=call.condition)
-    return norm(x)
