@@ -34,7 +34,6 @@ class Flag:
     unfusable: str | None = None  # why a fused attention kernel cannot run it
     scope: str | None = None  # 'self' or 'cross': the only kind of attention it concerns
     per_layer: bool = False  # a tuple gives every layer its own value
-    decodes: bool | str = True  # a sentence: why cached decoding refuses
     at_least: float | None = None
     at_most: float | None = None
 
