@@ -111,4 +111,5 @@ class Depth:
     """Handed down the layers of one forward pass. Each field has one writer."""
 
     scores: dict[str, Tensor] = field(default_factory=dict)  # attention: logits of the layer before, by kind
+    values: dict[str, Tensor] = field(default_factory=dict)  # attention: values of the first layer of each kind
     dual: Tensor | None = None  # ResiDual's second, un-normed stream (residuals.py)

@@ -29,7 +29,9 @@ class Flag:
 
     doc: str
     paper: str | None = None
-    example: Mapping[str, Any] | None = None  # smallest keywords that switch it on; None: nothing to switch
+    example: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = (
+        None  # smallest keywords that switch it on; None: nothing to switch
+    )
     inputs: tuple[str, ...] = ()  # forward inputs that the example needs
     unfusable: str | None = None  # why a fused attention kernel cannot run it
     scope: str | None = None  # 'self' or 'cross': the only kind of attention it concerns
@@ -73,7 +75,8 @@ class Entry:
     @property
     def example(self) -> dict[str, Any] | None:
         """Smallest public keywords that switch the flag on."""
-        return None if self.flag.example is None else dict(self.flag.example)
+        example = self.flag.example() if callable(self.flag.example) else self.flag.example
+        return None if example is None else dict(example)
 
 
 def flag(default: Any = MISSING, doc: str = '', **about: Any) -> Any:
@@ -149,7 +152,7 @@ def _catalogue(config: type[Config], prefix: str, hidden: tuple[str, ...], shado
     own = frozenset(prefix + name for name in _flags(config))
     for name, (about, kind, default) in _flags(config).items():
         if name not in hidden and prefix + name not in shadow:
-            example = about.example
+            example = about.example() if callable(about.example) else about.example
             if example is None and default is False:
                 example = {name: True}
             if example is not None:
@@ -264,7 +267,7 @@ def _nested(
         inherited = {k: v for k, v in routed[nested.inherits].items() if k in about and about[k][0].scope is None}
     foreign = 'self' if nested.inherits else 'cross'
     for key in routed[name]:
-        if key in about and about[key][0].scope == foreign:
+        if key in about and about[key][0].scope == foreign and not _same(routed[name][key], about[key][2]):
             raise FlagError(f'{prefix + nested.prefix + key!r} concerns {about[key][0].scope}-attention only: {about[key][0].doc}')
     return _build(nested.config, {**inherited, **routed[name]}, prefix + nested.prefix, given, root)
 

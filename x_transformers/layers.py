@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from x_transformers.attention import Attention
 from x_transformers.attention.attend import Intermediates
 from x_transformers.attention.config import AttentionConfig
+from x_transformers.attention.keys import SharedValueFlags
 from x_transformers.attention.scores import softclamp
 from x_transformers.branch import Scale, run_branch
 from x_transformers.call import Call, Depth, Span, Trace
@@ -30,7 +31,7 @@ from x_transformers.state import Fresh, StackState, check_room, tensors
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayersConfig(PositionFlags, ShiftFlags, ResidualFlags, NormFlags, PlanFlags):
+class LayersConfig(SharedValueFlags, PositionFlags, ShiftFlags, ResidualFlags, NormFlags, PlanFlags):
     """Every flag of a layer stack; those of its parts by the prefixes `attn_`, `cross_attn_` and `ff_`."""
 
     dim: int = flag(doc='Width of the tokens.', at_least=1)
@@ -46,7 +47,12 @@ class LayersConfig(PositionFlags, ShiftFlags, ResidualFlags, NormFlags, PlanFlag
     )
     zero_init_branch_output: bool = flag(False, 'Start every branch at zero.')
 
-    attn: AttentionConfig = group(AttentionConfig, 'attn_', shares=('dim', 'heads', 'causal'))
+    attn: AttentionConfig = group(
+        AttentionConfig,
+        'attn_',
+        shares=('dim', 'heads', 'causal'),
+        fixes={'learned_value_residual_mix': False, 'qkv_receive_diff_residuals': False},
+    )
     cross_attn: AttentionConfig = group(AttentionConfig, 'cross_attn_', inherits='attn', shares=('dim', 'heads'), fixes={'causal': False})
     ff: FeedForwardConfig = group(FeedForwardConfig, 'ff_', shares=('dim',))
 
@@ -121,9 +127,9 @@ class Layer(nn.ModuleList):
         return around(x), state
 
 
-def build_layer(kind: str, shift: int, cfg: Any) -> Layer:
-    """Norms, branch and residual of one layer, from the tables of their files."""
-    branch = BRANCHES[kind](cfg)
+def build_layer(kind: str, shift: int, first: bool, cfg: Any) -> Layer:
+    """Norms, branch and residual of one layer, from the tables of their files; `first` of its kind, or a later one."""
+    branch = BRANCHES[kind](cfg, first)
     if shift:
         if len(shifts_of(shift, cfg.causal)) > cfg.dim:
             raise FlagError(f'shift_tokens={shift} cuts dim={cfg.dim} features into more parts than there are; lower it')
@@ -131,17 +137,21 @@ def build_layer(kind: str, shift: int, cfg: Any) -> Layer:
     return Layer(norm_slots(cfg, cfg.dim), branch, make_residual(cfg, cfg.dim))
 
 
-def self_attention(cfg: Any) -> nn.Module:
+def self_attention(cfg: Any, first: bool) -> nn.Module:
+    """The first one has no values to mix in."""
+    learned = cfg.add_value_residual and cfg.learned_value_residual_mix and not first
     zero = cfg.zero_init_branch_output or cfg.attn.zero_init_output
-    return Attention(replace(cfg.attn, carries_scores=cfg.residual_attn, zero_init_output=zero))
+    place = {'carries_scores': cfg.residual_attn, 'shares_values': cfg.add_value_residual, 'learned_value_residual_mix': learned}
+    return Attention(replace(cfg.attn, **place, zero_init_output=zero))
 
 
-def cross_attention(cfg: Any) -> nn.Module:
+def cross_attention(cfg: Any, first: bool) -> nn.Module:
     zero = cfg.zero_init_branch_output or cfg.cross_attn.zero_init_output
-    return Attention(replace(cfg.cross_attn, cross=True, carries_scores=cfg.cross_residual_attn, zero_init_output=zero))
+    place = {'cross': True, 'carries_scores': cfg.cross_residual_attn, 'shares_values': cfg.add_value_residual}
+    return Attention(replace(cfg.cross_attn, **place, zero_init_output=zero))
 
 
-def feed_forward(cfg: Any) -> nn.Module:
+def feed_forward(cfg: Any, first: bool) -> nn.Module:
     branch = FeedForward(replace(cfg.ff, zero_init_output=cfg.zero_init_branch_output or cfg.ff.zero_init_output))
     return Scale(0.5, branch) if cfg.macaron else branch
 
@@ -173,7 +183,10 @@ class AttentionLayers(nn.Module):
         self.disable_abs_pos_emb = cfg.leaves_out_abs_pos
         self.softclamp_output = cfg.softclamp_output_value if cfg.softclamp_output else None
 
-        self.layers = nn.ModuleList(build_layer(kind, shift, cfg) for kind, shift in zip(self.plan.kinds, self.plan.shifts, strict=True))
+        built = zip(self.plan.kinds, self.plan.shifts, strict=True)
+        self.layers = nn.ModuleList(
+            build_layer(kind, shift, kind not in self.plan.kinds[:at], cfg) for at, (kind, shift) in enumerate(built)
+        )
         self.rotary_pos_emb = make_rotary(cfg)
         self.rel_pos = make_bias(cfg)
         if self.rel_pos is not None and not self.num_attn_layers:
@@ -191,7 +204,8 @@ class AttentionLayers(nn.Module):
     def why_not_decode(self) -> str | None:
         """Why this stack cannot go on from earlier tokens, or None."""
         if self.causal or 'a' not in self.layer_types and not any(self.plan.shifts):
-            return None
+            attentions = (part for part in self.layers.modules() if isinstance(part, Attention))
+            return next((attention.why_not_decode for attention in attentions if attention.why_not_decode), None)
         return (
             f'{type(self).__name__} looks at later tokens as well, so outputs change when tokens are added and cannot be made in '
             'pieces. Run the whole sequence (cache_kv=False when generating), or use a Decoder.'

@@ -70,6 +70,18 @@ class SimpleRMSNorm(nn.Module):
         return F.normalize(x, dim=-1) * self.scale
 
 
+class MultiheadRMSNorm(nn.Module):
+    """RMSNorm with a gain per head: (b, heads, n, dim); the gain is stored as an offset from one."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.rmsnorm = SimpleRMSNorm(dim)
+        self.gamma = nn.Parameter(torch.zeros(heads, 1, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rmsnorm(x) * (self.gamma + 1.0)
+
+
 class Unchanged(nn.Module):
     """The absent part: gives its first argument back."""
 
