@@ -61,6 +61,11 @@ class LayersConfig(SharedValueFlags, PositionFlags, ShiftFlags, ResidualFlags, N
         demands('attn_dim_out', lambda c: c.attn.dim_out == c.dim, 'in a layer stack every branch is as wide as the stream. Leave it out.'),
         excludes('rotary_xpos', 'attn_l2_distance', 'its factors cancel in products only, not in distances. Use rotary_pos_emb=True.'),
         excludes('rotary_xpos', 'attn_num_mem_kv', 'learned keys have no position for its decay to cancel at. Use rotary_pos_emb=True.'),
+        *(
+            excludes(bias, f'attn_data_dependent_alibi{kind}', 'the forget gates take the place of any other bias. Keep one.')
+            for bias in ('alibi_pos_bias', 'rel_pos_bias', 'dynamic_pos_bias')
+            for kind in ('', '_per_row')
+        ),
         demands('dynamic_pos_bias', lambda c: c.dim >= 4, 'its network is dim // 4 wide. Use dim of at least 4.'),
     )
 

@@ -120,8 +120,9 @@ class FixedKeys:
         return replace(self, begin=begin, memory_mask=_trim(self.memory_mask, cut))
 
     def rewrite(self, name: str, t: Tensor) -> FixedKeys:
-        self.buffers[name][..., self.begin : self.end, :] = t
-        return self
+        whole = self.buffers[name].clone()  # an older state still reads the numbers it had
+        whole[..., self.begin : self.end, :] = t
+        return replace(self, buffers={**self.buffers, name: whole})
 
     def rewind(self, count: int) -> FixedKeys:
         check_rewind(self.buffers, count)

@@ -122,6 +122,14 @@ DECODERS, ENCODERS = stack_cases(Decoder), stack_cases(Encoder)
 assert {case.name for case in stack_cases(Decoder)} >= {e.name for e in catalogue(Decoder.config_class) if e.example}
 
 
+CANNOT_REWIND = ('shift_tokens', 'attn_selective', 'attn_hybrid_module')  # what later tokens did is part of the state
+
+
+def cannot_rewind(case: Case) -> str | None:
+    """The flag that cannot take tokens back, if there is one."""
+    return next((name for name in CANNOT_REWIND if name in case.stack), None)
+
+
 def perturb(module: nn.Module) -> None:
     """Seeded noise on every parameter, so that parts that start at zero are alive."""
     generator = torch.Generator().manual_seed(1)

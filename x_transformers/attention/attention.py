@@ -110,7 +110,13 @@ class Attention(nn.Module):
         beside = None
         if self.hybrid_module is not None:
             beside, hidden = run_beside(
-                self.hybrid_module, x, call, hidden, self.causal and call.keep_state, self.to_out_width, **self.beside_mask(call.mask)
+                self.hybrid_module,
+                x,
+                call,
+                hidden,
+                self.causal and (call.keep_state or hidden is not None),
+                self.to_out_width,
+                **self.beside_mask(call.mask),
             )
         out = self.put_out(out, x, call.mask, beside)
         if not call.keep_state:
@@ -353,9 +359,7 @@ class Attention(nn.Module):
             seen.cached_kv = past
         else:
             new = tuple(None if t is None else t[..., memory:, :] for t in pair)
-            joined = (
-                new if past is None else tuple(None if a is None else torch.cat((a, b), dim=-2) for a, b in zip(past, new, strict=True))
-            )
+            joined = new if past is None else tuple(map(join_rows, past, new))
             seen.cached_kv = joined  # type: ignore[assignment]
 
 
@@ -367,6 +371,10 @@ def make_attend(cfg: AttentionConfig) -> Attend:
     cope = CoPE(cfg.dim_head, cfg.heads, cfg.cope_max_pos, cfg.cope_soft_onehot_pos, cfg.cope_talking_heads) if cfg.use_cope else None
     recipe = Recipe.of(cfg, prefix, *([(residual, RESIDUAL_ATTENTION)] if cfg.carries_scores else []))
     return Attend(AttendConfig(**{name: getattr(cfg, name) for name in shared}, scale=scale, cope=cope), recipe=recipe)
+
+
+def join_rows(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return None if a is None or b is None else torch.cat((a, b), dim=-2)
 
 
 def tokens_of(span: Span, begins: Tensor | None, device: torch.device) -> Tensor | None:
