@@ -218,6 +218,8 @@ def test_the_catalogue_lists_public_names_with_their_examples() -> None:
     assert not {'leaf_dim', 'leaf_other_kind', 'leaf_only_cross', 'leaf_other_only_self'} & set(entries)
     assert entries['leaf_fast'].example == {'leaf_fast': True}
     assert entries['leaf_amount'].example == {'leaf_amount': 3, 'wide': True}
+    assert {e.name: e for e in catalogue(Leaf)}['amount'].example == {'amount': 3}
+    assert {e.name: e for e in catalogue(Pair)}['right_leaf_amount'].example == {'right_leaf_amount': 3, 'right_wide': True}
     assert entries['dim'].required and not entries['wide'].required
     assert entries['leaf_fast'].paper == '1234.56789'
     assert entries['leaf_other_fast'].declared is Leaf and entries['wide'].declared is Root

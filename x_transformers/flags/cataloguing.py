@@ -84,29 +84,30 @@ def by_prefix(config: Any) -> tuple[tuple[str, Group], ...]:
 @_once_per_class
 def catalogue(config: Any) -> tuple[Entry, ...]:
     """Every flag that a user of `config` can set, under its public name; nested ones with their prefix."""
-    return tuple(_catalogue(config, '', hidden=config.fixed, shadow=frozenset()))
+    return tuple(_catalogue(config, '', None, hidden=config.fixed, shadow=frozenset()))
 
 
-def _catalogue(config: type[Config], prefix: str, hidden: tuple[str, ...], shadow: frozenset[str]) -> Iterator[Entry]:
+def _catalogue(config: type[Config], prefix: str, around: str | None, hidden: tuple[str, ...], shadow: frozenset[str]) -> Iterator[Entry]:
+    """Entries under `prefix`; `around` is that of the config which nests this one, None where no other does."""
     own = frozenset(prefix + name for name in own_flags(config))
     for name, entry in own_flags(config).items():
         if name not in hidden and prefix + name not in shadow:
-            about = replace(entry.flag, example=_public_example(entry, prefix))
+            about = replace(entry.flag, example=_public_example(entry, prefix, around))
             yield replace(entry, name=prefix + name, flag=about, prefix=prefix)
     for nested in groups(config).values():
         inside = prefix + nested.prefix
-        for entry in _catalogue(nested.config, inside, nested.decided, shadow | own):
+        for entry in _catalogue(nested.config, inside, prefix, nested.decided, shadow | own):
             if entry.prefix != inside or entry.flag.scope != nested.foreign:
                 yield entry
 
 
-def _public_example(entry: Entry, prefix: str) -> dict[str, Any] | None:
+def _public_example(entry: Entry, prefix: str, around: str | None) -> dict[str, Any] | None:
     example = entry.flag.example
-    if example is None and entry.default is False:
-        example = {entry.name: True}
     if example is None:
-        return None
-    return {key.removeprefix('^') if key.startswith('^') else prefix + key: value for key, value in example.items()}
+        return {prefix + entry.name: True} if entry.default is False else None
+    inner = {prefix + name: value for name, value in example.items() if not name.startswith('^')}
+    outer = {name[1:]: value for name, value in example.items() if name.startswith('^')}
+    return inner if around is None else {**inner, **{around + name: value for name, value in outer.items()}}
 
 
 def values(config: Config, hidden: tuple[str, ...] | None = None) -> Iterator[tuple[str, Any, Any]]:

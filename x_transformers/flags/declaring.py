@@ -52,7 +52,7 @@ class Group:
 def flag(default: Any = MISSING, doc: str = '', **about: Any) -> Any:
     """Declare a flag as a dataclass field; a switch (default False) is its own example.
 
-    In an `example`, keys are fields of the same config; those that begin with `^` are public names at the root.
+    In an `example`, keys are fields of the same config; those that begin with `^` are of the config around it, if any is.
     """
     metadata = {'flag': Flag(doc, **about)}
     if isinstance(default, (dict, list)):
