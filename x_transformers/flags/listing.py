@@ -10,7 +10,6 @@ import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
 from typing import Any
 
 from x_transformers.flags.accepting import in_code
@@ -43,19 +42,16 @@ class Chapter:
 
     def notes(self) -> list[str]:
         """Where the flags of this class stand that are not among its entries, and what kinds of it decide themselves."""
-        return [*self._followed(), *self._elsewhere(), *self._decided()]
+        return [*self._followed(), *self._other_names(), *self._decided()]
 
     def _followed(self) -> list[str]:
-        nested = groups(self.cls.config_class)
-        shown = {entry.prefix for pair in self.elsewhere for entry in pair}
-        pairs = [(g.prefix, nested[g.inherits].prefix) for g in nested.values() if g.inherits]
-        return [f'`{here}X` follows `{there}X` where nothing else is said.' for here, there in pairs if shown >= {here, there}]
+        shown = {(known.prefix, entry.prefix) for known, entry in self.elsewhere}
+        return [f'`{here}X` follows `{there}X` where nothing else is said.' for there, here in self._inherited() if (there, here) in shown]
 
-    def _elsewhere(self) -> list[str]:
-        follows = {g.prefix for g in groups(self.cls.config_class).values() if g.inherits}
+    def _other_names(self) -> list[str]:
         places: dict[tuple[str, str], list[str]] = {}
         for known, entry in self.elsewhere:
-            if entry.prefix not in follows:
+            if (known.prefix, entry.prefix) not in self._inherited():
                 places.setdefault((known.prefix, entry.prefix), []).append(entry.field)
         notes = []
         for (there, here), names in places.items():
@@ -66,6 +62,10 @@ class Chapter:
             else:
                 notes.append(f'`{here}X`: as `{there}X` above.')
         return notes
+
+    def _inherited(self) -> list[tuple[str, str]]:
+        nested = groups(self.cls.config_class)
+        return [(nested[group.inherits].prefix, group.prefix) for group in nested.values() if group.inherits]
 
     def _decided(self) -> list[str]:
         own = {entry.name for entry in self.entries}
@@ -110,8 +110,7 @@ def joined(names: Iterable[str]) -> str:
 
 def source(declared: type) -> str:
     """The file of a flag set: `x_transformers/positions/flags.py`."""
-    path = PurePosixPath(*declared.__module__.split('.'))
-    return f'{path}.py'
+    return f'{declared.__module__.replace(".", "/")}.py'
 
 
 def type_of(entry: Entry) -> str:
