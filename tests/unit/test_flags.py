@@ -36,6 +36,7 @@ class Leaf(Config):
     only_self: bool = flag(False, 'For the first leaf.', scope='self')
     only_cross: bool = flag(False, 'For the second leaf.', scope='cross')
     kind: str = flag('plain', 'What kind.')
+    part: list | None = flag(None, 'A part.', example=lambda: {'part': [], '^wide': True})
 
     rules: ClassVar[Rules] = (at_most_one('fast', 'slow'),)
 
@@ -84,6 +85,7 @@ def test_what_concerns_one_sibling_alone_is_not_inherited_and_not_taken_by_the_o
         made(leaf_other_only_self=True)
     with pytest.raises(FlagError, match="'leaf_only_cross' concerns cross-attention only"):
         made(leaf_only_cross=True)
+    assert made(leaf_only_cross=False, leaf_other_only_self=False) == made()
 
 
 def test_shared_and_fixed_fields_follow_the_place_and_cannot_be_set() -> None:
@@ -223,6 +225,12 @@ def test_the_catalogue_lists_public_names_with_their_examples() -> None:
     assert entries['dim'].required and not entries['wide'].required
     assert entries['leaf_fast'].paper == '1234.56789'
     assert entries['leaf_other_fast'].declared is Leaf and entries['wide'].declared is Root
+
+
+def test_an_example_with_parts_in_it_makes_new_ones() -> None:
+    entry = next(entry for entry in catalogue(Root) if entry.name == 'leaf_other_part')
+    assert entry.example == {'leaf_other_part': [], 'wide': True}
+    assert entry.example['leaf_other_part'] is not entry.example['leaf_other_part']
 
 
 def test_positional_arguments_are_named_by_their_order() -> None:

@@ -32,6 +32,7 @@ class Entry:
     default: Any
     declared: type  # the flag set that declares it
     prefix: str = ''  # the part of the name that leads to the config it is in
+    around: str | None = None  # the prefix of the config around that one, where there is one
 
     @property
     def doc(self) -> str:
@@ -53,7 +54,12 @@ class Entry:
     @property
     def example(self) -> dict[str, Any] | None:
         """Smallest public keywords that switch the flag on."""
-        return None if self.flag.example is None else dict(self.flag.example)
+        example = self.flag.example() if callable(self.flag.example) else self.flag.example
+        if example is None:
+            return {self.name: True} if self.default is False else None
+        inner = {self.prefix + name: value for name, value in example.items() if not name.startswith('^')}
+        outer = {name[1:]: value for name, value in example.items() if name.startswith('^')}
+        return inner if self.around is None else {**inner, **{self.around + name: value for name, value in outer.items()}}
 
 
 @_once_per_class
@@ -92,22 +98,12 @@ def _catalogue(config: type[Config], prefix: str, around: str | None, hidden: tu
     own = frozenset(prefix + name for name in own_flags(config))
     for name, entry in own_flags(config).items():
         if name not in hidden and prefix + name not in shadow:
-            about = replace(entry.flag, example=_public_example(entry, prefix, around))
-            yield replace(entry, name=prefix + name, flag=about, prefix=prefix)
+            yield replace(entry, name=prefix + name, prefix=prefix, around=around)
     for nested in groups(config).values():
         inside = prefix + nested.prefix
         for entry in _catalogue(nested.config, inside, prefix, nested.decided, shadow | own):
             if entry.prefix != inside or entry.flag.scope != nested.foreign:
                 yield entry
-
-
-def _public_example(entry: Entry, prefix: str, around: str | None) -> dict[str, Any] | None:
-    example = entry.flag.example
-    if example is None:
-        return {prefix + entry.name: True} if entry.default is False else None
-    inner = {prefix + name: value for name, value in example.items() if not name.startswith('^')}
-    outer = {name[1:]: value for name, value in example.items() if name.startswith('^')}
-    return inner if around is None else {**inner, **{around + name: value for name, value in outer.items()}}
 
 
 def values(config: Config, hidden: tuple[str, ...] | None = None) -> Iterator[tuple[str, Any, Any]]:

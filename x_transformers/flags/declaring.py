@@ -19,7 +19,7 @@ class Flag:
 
     doc: str
     paper: str | None = None
-    example: Mapping[str, Any] | None = None  # smallest keywords that switch it on; None: nothing to switch
+    example: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None  # smallest keywords that switch it on
     inputs: tuple[str, ...] = ()  # forward inputs that the example needs
     unfusable: str | None = None  # why a fused attention kernel cannot run it
     scope: str | None = None  # 'self' or 'cross': the only kind of attention it concerns
@@ -53,6 +53,7 @@ def flag(default: Any = MISSING, doc: str = '', **about: Any) -> Any:
     """Declare a flag as a dataclass field; a switch (default False) is its own example.
 
     In an `example`, keys are fields of the same config; those that begin with `^` are of the config around it, if any is.
+    An example with modules in it is a function that makes new ones. None: there is nothing to switch.
     """
     metadata = {'flag': Flag(doc, **about)}
     if isinstance(default, (dict, list)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from x_transformers.errors import FlagError
 from x_transformers.flags.accepting import checked
-from x_transformers.flags.cataloguing import by_prefix, catalogue, groups, own_flags
+from x_transformers.flags.cataloguing import by_prefix, catalogue, groups, own_flags, same
 from x_transformers.flags.declaring import Group
 from x_transformers.flags.rules import problems
 
@@ -64,8 +64,8 @@ def _nested(
 ) -> Config:
     given = {**{shared: parent[shared] for shared in nested.shares}, **nested.fixes}
     about = own_flags(nested.config)
-    for key in routed[name]:
-        if key in about and about[key].flag.scope == nested.foreign:
+    for key, value in routed[name].items():
+        if key in about and about[key].flag.scope == nested.foreign and not same(value, about[key].default):
             raise FlagError(f'{prefix + nested.prefix + key!r} concerns {nested.foreign}-attention only: {about[key].doc}')
     inherited = routed[nested.inherits] if nested.inherits else {}
     inherited = {key: value for key, value in inherited.items() if key not in nested.decided}
