@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import NamedTuple
 
 import pytest
 
-from x_transformers import Attention, FeedForward
+from x_transformers import Attention, FeedForward, PrefixDecoder
 from x_transformers.flags import Entry, catalogue
 from x_transformers.flags.accepting import in_code
 from x_transformers.layers import AttentionLayers
@@ -151,8 +152,12 @@ INDEX = [
 ]
 NOTHING_TO_SWITCH = {  # no example: sizes that must be given, and what is only accepted or only for use outside of a stack
     'L dim', 'L depth', 'A dim', 'A heads', 'F dim', 'A dim_out', 'F dim_out', 'L pre_norm_has_final_norm', 'L disable_abs_pos_emb',
-    'A onnxable',
+    'A onnxable', 'A qkv_receive_diff_residuals',
 }  # fmt: skip
+FORWARD = (  # inputs of a layer stack
+    'context', 'context_mask', 'context_pos', 'mask', 'attn_mask', 'self_attn_kv_mask', 'seq_start_pos', 'mems', 'mem_masks', 'cache',
+    'cache_age', 'pos', 'rotary_pos_emb', 'attn_bias', 'condition', 'in_attn_cond', 'return_hiddens', 'layers_execute_order',
+)  # fmt: skip
 CLASSES = {'L': AttentionLayers, 'A': Attention, 'F': FeedForward}
 PREFIXES = {'L': ('',), 'A': ('attn_', 'cross_attn_'), 'F': ('ff_',)}
 TAKEN = {where: {entry.name: entry for entry in catalogue(cls.config_class)} for where, cls in CLASSES.items()}
@@ -180,3 +185,13 @@ def test_a_flag_has_type_default_sentence_paper_and_example(row: Row) -> None:
     assert row.default == (REQUIRED if entry.required else entry.default)
     assert not row.papers or entry.paper in row.papers
     assert entry.example or str(row) in NOTHING_TO_SWITCH
+
+
+def test_no_flag_of_the_index_is_absent() -> None:
+    assert [str(row) for row in INDEX if row not in PRESENT] == []
+
+
+def test_no_input_of_the_index_is_absent() -> None:
+    taken = inspect.signature(AttentionLayers.forward).parameters
+    assert [name for name in FORWARD if name not in taken] == []
+    assert 'prefix_attn_len' in inspect.signature(PrefixDecoder.forward).parameters
