@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from x_transformers.attention import Attention
 from x_transformers.attention.attend import Intermediates
+from x_transformers.attention.attention import RESIDUAL_ATTENTION
 from x_transformers.attention.config import AttentionConfig
 from x_transformers.attention.keys import SharedValueFlags
 from x_transformers.attention.scores import softclamp
@@ -37,13 +38,14 @@ class LayersConfig(SharedValueFlags, PositionFlags, ShiftFlags, ResidualFlags, N
     dim: int = flag(doc='Width of the tokens.', at_least=1)
     heads: int = flag(8, 'Attention heads.', paper='1706.03762', example={'heads': 2}, at_least=1)
     causal: bool = flag(False, 'Tokens see only themselves and what came before.')
-    residual_attn: bool = flag(False, 'Add the scores of the self-attention before.', paper='2012.11747')
+    residual_attn: bool = flag(False, 'Add the scores of the self-attention before.', paper='2012.11747', unfusable=RESIDUAL_ATTENTION)
     cross_residual_attn: bool = flag(
         False,
         'Add the scores of the cross-attention before.',
         paper='2012.11747',
         example={'cross_attend': True, 'cross_residual_attn': True},
         inputs=('context',),
+        unfusable=RESIDUAL_ATTENTION,
     )
     zero_init_branch_output: bool = flag(False, 'Start every branch at zero.')
 

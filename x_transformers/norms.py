@@ -104,7 +104,13 @@ class NormFlags(Config):
     use_scalenorm: bool = flag(False, 'ScaleNorm instead of LayerNorm.', paper='1910.05895')
     use_rmsnorm: bool = flag(False, 'RMSNorm instead of LayerNorm.', paper='1910.07467')
     use_simple_rmsnorm: bool = flag(False, 'RMSNorm without a learned gain.', paper='2307.14995')
-    norm_add_unit_offset: bool = flag(True, 'Store gains as an offset from one.', example={'norm_add_unit_offset': False})
+    norm_add_unit_offset: bool = flag(
+        True,
+        'Store gains as an offset from one.',
+        paper='https://medium.com/@ohadrubin/'
+        'exploring-weight-decay-in-layer-normalization-challenges-and-a-reparameterization-solution-ad4d12c24950',
+        example={'norm_add_unit_offset': False},
+    )
     resi_dual: bool = flag(False, 'Post-norm stream beside an un-normed sum of all branches, joined at the end.', paper='2304.14802')
     resi_dual_scale: float = flag(
         1.0,

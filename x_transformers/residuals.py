@@ -93,7 +93,11 @@ class ResidualFlags(Config):
     )
     softclamp_output: bool = flag(False, 'Bound the last stream by a scaled tanh before the final norm.', paper='2408.00118')
     softclamp_output_value: float = flag(
-        30.0, 'Bound of the soft clamp of the stream.', example={'softclamp_output': True, 'softclamp_output_value': 2.0}, at_least=1e-6
+        30.0,
+        'Bound of the soft clamp of the stream.',
+        paper='2408.00118',
+        example={'softclamp_output': True, 'softclamp_output_value': 2.0},
+        at_least=1e-6,
     )
     residual_fn_kwargs: dict = flag(
         {}, 'Further keywords for the residual class.', example={'residual_fn_kwargs': {'scale_residual_constant': 0.5}}

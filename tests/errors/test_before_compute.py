@@ -60,7 +60,10 @@ PLACE = 'fill the same place'
 FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     'a misspelt flag of cross-attention': (lambda: decoder(cross_attn_qk_nrm=True), ("did you mean 'cross_attn_qk_norm'?",)),
     'a prefix alone': (lambda: decoder(attn_=True), ("unknown flag 'attn_'",)),
-    'a prefix at attention itself': (lambda: Attention(16, attn_flash=True), ("unknown flag 'attn_flash'", 'catalogue(AttentionConfig)')),
+    'a prefix at attention itself': (lambda: Attention(16, attn_flash=True), ("unknown flag 'attn_flash'; did you mean 'flash'?",)),
+    'a flag of attention without its prefix': (
+        lambda: decoder(qk_norm=True), ("unknown flag 'qk_norm'; did you mean 'attn_qk_norm' or 'cross_attn_qk_norm'?",)
+    ),
     'the width of attention in a stack': (lambda: decoder(attn_dim=2), ("'attn_dim' cannot be set", 'Leave it out')),
     'a cross-attender told not to attend': (lambda: CrossAttender(dim=16, depth=1, cross_attend=False), ("'cross_attend' cannot be set",)),
     'too many values by position': (lambda: FeedForward(*[16] * 12), ('at most 11 positional', 'use keywords')),

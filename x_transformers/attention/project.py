@@ -21,7 +21,7 @@ from x_transformers.flags import Config, Rules, demands, excludes, flag
 class ProjectFlags(Config):
     """Heads, widths and norms of queries, keys and values."""
 
-    dim_head: int = flag(64, 'Features of a head.', example={'dim_head': 4}, at_least=1)
+    dim_head: int = flag(64, 'Features of a head.', paper='2002.07028', example={'dim_head': 4}, at_least=1)
     dim_context: int | None = flag(
         None,
         'Width of the context that cross-attention looks at; `dim` by default.',

@@ -27,7 +27,11 @@ class ScoreFlags(Config):
     pre_talking_heads: bool = flag(False, 'Mix scores across heads.', paper='2003.02436', unfusable=MATRIX)
     softclamp_logits: bool = flag(False, 'Bound scores by a scaled tanh.', paper='2408.00118', unfusable=MATRIX)
     logit_softclamp_value: float = flag(
-        50.0, 'Bound of the soft clamp of scores.', example={'softclamp_logits': True, 'logit_softclamp_value': 1.0}, at_least=1e-6
+        50.0,
+        'Bound of the soft clamp of scores.',
+        paper='2408.00118',
+        example={'softclamp_logits': True, 'logit_softclamp_value': 1.0},
+        at_least=1e-6,
     )
     l2_distance: bool = flag(False, 'Negative squared distance of query and key instead of their product.', paper='2006.04710')
     selective: bool = flag(
