@@ -4,26 +4,30 @@ from x_transformers.attention import Attend, Attention, Intermediates
 from x_transformers.attention.project import l2norm
 from x_transformers.attention.scores import softclamp
 from x_transformers.branch import Scale
+from x_transformers.context import dropout_seq
 from x_transformers.feedforward import GLU, FeedForward, ReluSquared
 from x_transformers.layers import AttentionLayers, CrossAttender, Decoder, Encoder, LayerIntermediates, PrefixDecoder
+from x_transformers.layerscale import AdaptiveLayerScale, LayerScale
 from x_transformers.models.heads import calc_entropy, calc_z_loss
 from x_transformers.models.transformer import TransformerWrapper
-from x_transformers.norms import LayerNorm, RMSNorm, ScaleNorm, SimpleRMSNorm
+from x_transformers.norms import AdaptiveLayerNorm, AdaptiveRMSNorm, LayerNorm, MultiheadRMSNorm, RMSNorm, ScaleNorm, SimpleRMSNorm
 from x_transformers.positions.alibi import AlibiPositionalBias
 from x_transformers.positions.dynamic import DynamicPositionBias
 from x_transformers.positions.embeddings import AbsolutePositionalEmbedding, ScaledSinusoidalEmbedding, TokenEmbedding
 from x_transformers.positions.rotary import RotaryEmbedding, apply_rotary_pos_emb, rotate_half
 from x_transformers.positions.t5 import RelativePositionBias
-from x_transformers.residuals import GRUGating, Residual
+from x_transformers.residuals import GRUGating, HyperConnection, Residual
 from x_transformers.shift import ShiftTokens
+from x_transformers.skips import ConcatCombine
 from x_transformers.training.autoregressive import AutoregressiveWrapper
 
 DEFAULT_DIM_HEAD = 64
 
 __all__ = [
-    'DEFAULT_DIM_HEAD', 'GLU', 'AbsolutePositionalEmbedding', 'AlibiPositionalBias', 'Attend', 'Attention', 'AttentionLayers',
-    'AutoregressiveWrapper', 'CrossAttender', 'Decoder', 'DynamicPositionBias', 'Encoder', 'FeedForward', 'GRUGating', 'Intermediates',
-    'LayerIntermediates', 'LayerNorm', 'PrefixDecoder', 'RMSNorm', 'RelativePositionBias', 'ReluSquared', 'Residual', 'RotaryEmbedding',
-    'Scale', 'ScaleNorm', 'ScaledSinusoidalEmbedding', 'ShiftTokens', 'SimpleRMSNorm', 'TokenEmbedding', 'TransformerWrapper',
-    'apply_rotary_pos_emb', 'calc_entropy', 'calc_z_loss', 'l2norm', 'rotate_half', 'softclamp',
+    'DEFAULT_DIM_HEAD', 'GLU', 'AbsolutePositionalEmbedding', 'AdaptiveLayerNorm', 'AdaptiveLayerScale', 'AdaptiveRMSNorm',
+    'AlibiPositionalBias', 'Attend', 'Attention', 'AttentionLayers', 'AutoregressiveWrapper', 'ConcatCombine', 'CrossAttender',
+    'Decoder', 'DynamicPositionBias', 'Encoder', 'FeedForward', 'GRUGating', 'HyperConnection', 'Intermediates', 'LayerIntermediates',
+    'LayerNorm', 'LayerScale', 'MultiheadRMSNorm', 'PrefixDecoder', 'RMSNorm', 'RelativePositionBias', 'ReluSquared', 'Residual',
+    'RotaryEmbedding', 'Scale', 'ScaleNorm', 'ScaledSinusoidalEmbedding', 'ShiftTokens', 'SimpleRMSNorm', 'TokenEmbedding',
+    'TransformerWrapper', 'apply_rotary_pos_emb', 'calc_entropy', 'calc_z_loss', 'dropout_seq', 'l2norm', 'rotate_half', 'softclamp',
 ]  # fmt: skip
