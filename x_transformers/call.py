@@ -104,6 +104,10 @@ class Call:
     trace: Trace | None = None
     shared: dict[Any, Any] = field(default_factory=dict)  # masks and biases, computed once and used by all layers
 
+    def condition_of(self, memory: Tensor) -> Tensor | None:
+        """The condition for rows of memory (b, m, dim)."""
+        return None if self.memory_condition is None else self.memory_condition[:, -memory.shape[1] :]
+
     def once(self, key: Any, make: Any) -> Any:
         """The result of `make()`, computed by the first layer that asks."""
         if key not in self.shared:

@@ -66,7 +66,7 @@ def check(x: Tensor, given: Inputs, stack: Any, state: StackState | None) -> Non
         if isinstance(listed, Tensor) or (listed is not None and not isinstance(listed, Sequence)):
             raise InputError(f'{name} must be a list with one tensor per self-attention layer, got {type(listed).__name__}')
     for mem in given.mems or ():
-        expect_optional('mems', mem, (b, None, stack.dim), 'float', 'a memory holds rows of the residual stream')
+        expect_optional('mems', mem, (b, None, stack.dim), 'float', 'it holds what an earlier call showed as `memories`')
     if given.context_mask is not None and given.context is None and fresh:
         raise InputError('context_mask was given without a context; give context=(b, c, dim) with it')
     if given.context is not None and given.context.shape[1] == 0 and fresh:
@@ -100,15 +100,19 @@ def check_conditions(x: Tensor, given: Inputs, stack: Any, state: StackState | N
         raise InputError('in_attn_cond cannot be combined with reinject_input=True: both are what is added to branches. Leave one out.')
     b, n = x.shape[:2]
     memory = longest(given.mems) if state is None or state.length == 0 else 0
-    earlier = {memory} if state is None else {memory or state.length, memory or state.seen + state.extra}
-    lengths = {n + count for count in earlier} | ({1} if memory else {1, n})
+    lengths = {n + memory} if memory or state is None else {n, n + state.length, n + state.seen + state.extra}
     for name, t, width in (('condition', given.condition, stack.dim_condition), ('in_attn_cond', given.in_attn_cond, stack.dim)):
-        if t is None or (isinstance(t, Tensor) and t.shape == (b, width)):
-            continue
-        hint = f'it is (b, {width}), or per token, of the {n} new ones or of all {n + max(earlier)} so far, memories included'
-        expect(name, t, (b, None, width), 'float', hint)
-        if t.shape[1] not in lengths:
-            raise InputError(f'{name} has shape {tuple(t.shape)}, expected ({b}, {width}) or ({b}, {n + max(earlier)}, {width}); {hint}')
+        if t is not None:
+            expect_per_token(name, t, b, lengths, width)
+
+
+def expect_per_token(name: str, t: Any, b: int, lengths: set[int], width: int) -> None:
+    """`t` must be (b, width), or (b, n, width) with one of these lengths."""
+    shapes = [(b, width), (b, 1, width), *((b, n, width) for n in sorted(lengths))]
+    if isinstance(t, Tensor) and t.shape not in shapes:
+        spelled = f'{shapes[0]}, or per token {" or ".join(map(str, shapes[2:]))}: the new ones, or all so far and their memories'
+        raise InputError(f'{name} has shape {tuple(t.shape)}, expected {spelled}')
+    expect(name, t, (None,) * getattr(t, 'ndim', 0), 'float')
 
 
 def per_token(t: Tensor | None, n: int) -> tuple[Tensor | None, Tensor | None]:

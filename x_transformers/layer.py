@@ -13,7 +13,7 @@ from x_transformers.call import Call, Depth
 from x_transformers.errors import FlagError
 from x_transformers.feedforward import FeedForward
 from x_transformers.layerscale import with_layerscale
-from x_transformers.norms import norm_slots
+from x_transformers.norms import followed, norm_slots
 from x_transformers.plan import Plan
 from x_transformers.residuals import make_residual
 from x_transformers.shift import ShiftTokens, shifts_of
@@ -36,21 +36,17 @@ class Layer(nn.ModuleList):
 
     def forward(self, x: Tensor, call: Call, depth: Depth, state: Any) -> tuple[Tensor, Any]:
         before, after, around = self.norms
-        given = self.given(call.condition)
+        given = followed(self.adaptive, call.condition)
         inputs, stream, joining = self.residual.prepare(x, depth)
         if call.trace is not None:
             call.trace.layer_hiddens.append(inputs)
         if call.injection is not None:
             inputs = inputs + call.injection
         if isinstance(state, Fresh) and state.memory is not None:
-            state = replace(state, memory=before(state.memory, **self.given(call.memory_condition, state.memory.shape[1])))
+            state = replace(state, memory=before(state.memory, **followed(self.adaptive, call.condition_of(state.memory))))
         y, state = run_branch(self.branch, before(inputs, **given), call, depth, state)
         x = self.residual(after(y, **given), stream, **joining)
-        return around(x, **self.given(call.stream_condition)), state
-
-    def given(self, condition: Tensor | None, count: int = 0) -> dict[str, Any]:
-        """What norms take besides tokens: of a condition per token, the latest `count` rows (0: all)."""
-        return {'condition': None if condition is None else condition[:, -count:]} if self.adaptive else {}
+        return around(x, **followed(self.adaptive, call.stream_condition)), state
 
 
 def build_layer(index: int, plan: Plan, cfg: Any) -> Layer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from x_transformers.flags import configured
 from x_transformers.inputs import expect
 from x_transformers.layer import build_layer
 from x_transformers.layers_config import CrossAttenderConfig, DecoderConfig, EncoderConfig, LayersConfig
-from x_transformers.norms import Unchanged, make_condition_mlp, make_norm
+from x_transformers.norms import Unchanged, followed, make_condition_mlp, make_norm
 from x_transformers.plan import LayerSpec, Plan, plan
 from x_transformers.positions.flags import make_bias, make_rotary
 from x_transformers.residuals import spread_streams, sum_streams
@@ -68,7 +69,7 @@ class AttentionLayers(nn.Module):
         self.depth = 1 if cfg.weight_tie_layers else cfg.depth or len(self.plan.order)
         self.disable_abs_pos_emb = cfg.leaves_out_abs_pos
         self.softclamp_output = cfg.softclamp_output_value if cfg.softclamp_output else None
-        self.need_condition, self.dim_condition = cfg.need_condition, cfg.condition_given
+        self.need_condition, self.dim_condition, self.adaptive_norms = cfg.need_condition, cfg.condition_given, cfg.adaptive_norms
         self.num_residual_streams = cfg.num_residual_streams
         self.cross_attn_tokens_dropout = cfg.cross_attn_tokens_dropout
 
@@ -245,8 +246,8 @@ class AttentionLayers(nn.Module):
         if self.softclamp_output is not None:
             x = softclamp(x, self.softclamp_output)
         x = sum_streams(x, self.num_residual_streams)
-        given = {'condition': call.condition} if self.config.adaptive_norms else {}
-        return (x + self.final_norm(depth.dual, **given) if depth.dual is not None else self.final_norm(x, **given)), tuple(after)
+        final_norm = partial(self.final_norm, **followed(self.adaptive_norms, call.condition))
+        return (x + final_norm(depth.dual) if depth.dual is not None else final_norm(x)), tuple(after)
 
     @staticmethod
     def remember(step: LayerSpec, inputs: Tensor, trace: Trace | None) -> None:

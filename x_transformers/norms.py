@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -220,6 +220,11 @@ def norm_slots(cfg: NormFlags, dim: int) -> nn.ModuleList:
     """The three places of a layer: before the branch, after the branch, after the residual."""
     wanted = (cfg.norms_first, cfg.sandwich_norm, not cfg.norms_first)
     return nn.ModuleList(make_norm(cfg, dim) if place else Unchanged() for place in wanted)
+
+
+def followed(adaptive: bool, condition: Tensor | None) -> dict[str, Any]:
+    """What norms take besides tokens: adaptive ones the condition, others nothing."""
+    return {'condition': condition} if adaptive else {}
 
 
 def make_condition_mlp(cfg: NormFlags) -> nn.Module:
