@@ -20,7 +20,9 @@ from x_transformers.skips import SkipFlags
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayersConfig(SharedValueFlags, PositionFlags, ContextFlags, SkipFlags, ShiftFlags, LayerScaleFlags, ResidualFlags, NormFlags, PlanFlags):
+class LayersConfig(
+    SharedValueFlags, PositionFlags, ContextFlags, SkipFlags, ShiftFlags, LayerScaleFlags, ResidualFlags, NormFlags, PlanFlags
+):
     """Every flag of a layer stack; those of its parts by the prefixes `attn_`, `cross_attn_` and `ff_`."""
 
     dim: int = flag(doc='Width of the tokens.', at_least=1)

@@ -98,6 +98,12 @@ class Case:
         return self.stack.get('cross_attn_dim_context', BASE['dim']) if self.stack.get('cross_attend') else None
 
     @property
+    def context_placed(self) -> bool:
+        """Whether cross-attention is turned by rotary positions: its heads must be wide enough."""
+        rotary, width = any(name.startswith('rotary') for name in self.stack), self.keywords['attn_dim_head']
+        return rotary and self.stack.get('cross_attn_dim_head', width) >= self.stack.get('rotary_emb_dim', width // 2)
+
+    @property
     def condition_width(self) -> int | None:
         """Width of the condition that parts of the stack follow, if any do."""
         return self.stack.get('dim_condition', BASE['dim']) if any(name.startswith('use_adaptive_') for name in self.stack) else None
@@ -202,7 +208,7 @@ def context_of(case: Case, rows: slice = slice(None), cols: slice = slice(None),
     given = {}
     if case.context_width is not None:
         given['context'] = drawn(4, 5, case.context_width)[rows]
-        if any(name.startswith('rotary') for name in case.stack):
+        if case.context_placed:
             given['context_pos'] = torch.arange(5).expand(BATCH, -1).add(torch.arange(BATCH)[:, None])[rows]
     widths = {'condition': case.condition_width, 'in_attn_cond': BASE['dim'] if 'in_attn_cond' in case.per_token else None}
     for seed, (name, width) in enumerate(widths.items(), start=5):
