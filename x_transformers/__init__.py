@@ -7,7 +7,7 @@ from x_transformers.attention import Attention
 from x_transformers.feedforward import FeedForward
 from x_transformers.layers import CrossAttender, Decoder, Encoder, PrefixDecoder
 from x_transformers.models.transformer import TransformerWrapper
-from x_transformers.norms import RMSNorm
+from x_transformers.norms import AdaptiveRMSNorm, RMSNorm
 from x_transformers.training.autoregressive import AutoregressiveWrapper
 from x_transformers.version import __version__, check_torch
 
@@ -15,6 +15,7 @@ check_torch(torch.__version__)
 logger.disable('x_transformers')  # a library is silent until asked: logger.enable('x_transformers')
 
 __all__ = [
+    'AdaptiveRMSNorm',
     'Attention',
     'AutoregressiveWrapper',
     'CrossAttender',

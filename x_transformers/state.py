@@ -152,7 +152,7 @@ class ContextKeys:
 class Tail:
     """The latest inputs of a branch, for branches that look a fixed number of tokens back."""
 
-    rows: Tensor  # (..., reach, dim)
+    rows: Tensor  # (b, ..., reach, dim)
     inner: Any  # state of the branch inside
 
     def keep(self, count: int) -> Tail:

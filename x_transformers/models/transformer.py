@@ -216,7 +216,7 @@ class TransformerWrapper(nn.Module):
             scores = [seen.pre_softmax_attn for seen in intermediates.attn_intermediates or ()]
             intermediates.attn_z_loss = calc_z_loss(scores, weight=attn_z_loss_weight)  # type: ignore[arg-type]
         if return_mems:
-            intermediates.mems = self.new_mems(intermediates.hiddens or [], mems)
+            intermediates.mems = self.new_mems(intermediates.memories or [], mems)
         if return_intermediates or return_logit_entropies or return_attn_z_loss:
             return result, intermediates
         if return_mems:
@@ -249,10 +249,10 @@ class TransformerWrapper(nn.Module):
         if self.to_logits is None:
             raise InputError('this model has no head (return_only_embed=True), so there are no logits; build it without that flag')
 
-    def new_mems(self, hiddens: Sequence[Tensor], mems: Sequence[Tensor | None] | None) -> list[Tensor]:
+    def new_mems(self, memories: Sequence[Tensor], mems: Sequence[Tensor | None] | None) -> list[Tensor]:
         """What the next segment gets as `mems`: each self-attention's inputs, with the memory it had."""
-        before = [*(mems or ()), *(None for _ in hiddens)]
-        joined = [h if m is None else torch.cat((m, h), dim=1) for m, h in zip(before, hiddens, strict=False)]
+        before = [*(mems or ()), *(None for _ in memories)]
+        joined = [new if m is None else torch.cat((m, new), dim=1) for m, new in zip(before, memories, strict=False)]
         return [t[:, -self.max_mem_len :].detach() for t in joined]
 
     # ------------------------------------------------------------------ checks
