@@ -117,6 +117,10 @@ TOGETHER = {  # flags that meet in one formula
         'num_residual_streams': 2, 'qkv_receive_diff_residuals': True, 'shift_tokens': 1, 'use_layerscale': True, 'reinject_input': True,
         'rotary_pos_emb': True,
     },
+    'streams split for queries, keys and values, gates, memory keys, forget gates, first values': {
+        'num_residual_streams': 2, 'qkv_receive_diff_residuals': True, 'attn_gate_values': True, 'attn_gate_value_heads': True,
+        'attn_num_mem_kv': 1, 'attn_data_dependent_alibi': True, 'add_value_residual': True, 'attn_kv_heads': 2,
+    },
     'streams after norms that follow a condition': {
         'num_residual_streams': 2, 'pre_norm': False, 'use_adaptive_layernorm': True, 'adaptive_condition_mlp': True, 'dim_condition': 24,
     },
