@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from x_transformers.flags.cataloguing import catalogue
 
@@ -12,18 +12,25 @@ if TYPE_CHECKING:
     from x_transformers.flags.config import Config
 
 
+class Signature:
+    """The signature of a public class: its flags, listed when somebody looks, which costs importing nothing."""
+
+    def __get__(self, instance: Any, owner: Any) -> inspect.Signature:
+        if instance is not None:
+            raise AttributeError('__signature__')  # calling an instance is another matter
+        keyword, empty = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
+        entries = sorted(catalogue(owner.config_class), key=lambda entry: not entry.required)
+        return inspect.Signature(
+            [inspect.Parameter(e.name, keyword, default=empty if e.required else e.default, annotation=e.type) for e in entries]
+        )
+
+
 def configured(config: type[Config]) -> Callable[[type], type]:
     """Class decorator: the public class takes the flags of `config`, and `help()` shows them."""
 
     def decorate(cls: type) -> type:
         cls.config_class = config  # type: ignore[attr-defined]
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        cls.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [
-                inspect.Parameter(e.name, keyword, default=inspect.Parameter.empty if e.required else e.default, annotation=e.type)
-                for e in sorted(catalogue(config), key=lambda e: not e.required)
-            ]
-        )
+        cls.__signature__ = Signature()  # type: ignore[attr-defined]
         return cls
 
     return decorate
