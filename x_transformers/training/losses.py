@@ -16,7 +16,7 @@ def shifted(x: Tensor, ignore_index: int, pad_value: int, num_logits: int | None
     """Ids (b, n + 1) -> inputs (b, n), where what does not count becomes padding, and the targets (b, n) that follow them."""
     expect('x', x, (None, None), 'int', f'{who} takes token ids (batch, length)')
     if x.shape[0] == 0 or x.shape[1] < 2:
-        raise InputError(f'x has shape {tuple(x.shape)}: predicting the next token needs at least one row of two tokens')
+        raise InputError(f'x has shape {tuple(x.shape)}: predicting the next token needs a row of at least two tokens')
     inputs, targets = x[:, :-1], x[:, 1:]
     check_targets(targets, ignore_index, num_logits)
     return torch.where(inputs == ignore_index, pad_value, inputs), targets

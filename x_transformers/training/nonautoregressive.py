@@ -59,9 +59,10 @@ def gumbel_noise(t: Tensor) -> Tensor:
     return -log(-log(torch.zeros_like(t).uniform_(0, 1)))
 
 
-def gumbel_sample(t: Tensor, temperature: float = 1.0, dim: int = -1) -> Tensor:
+def gumbel_sample(t: Tensor, temperature: float | Tensor = 1.0, dim: int = -1) -> Tensor:
     """Sample indices by logits: the argmax of logits over temperature plus Gumbel noise (1411.0030)."""
-    return (t / max(temperature, 1e-10) + gumbel_noise(t)).argmax(dim=dim)
+    heat = temperature.clamp(min=1e-10) if isinstance(temperature, Tensor) else max(temperature, 1e-10)
+    return (t / heat + gumbel_noise(t)).argmax(dim=dim)
 
 
 def top_k(logits: Tensor, thres: float = 0.9) -> Tensor:
@@ -78,7 +79,12 @@ def coin_flip() -> bool:
     return sample_prob(0.5)
 
 
-def get_mask_subset_prob(mask: Tensor, prob: float, min_mask: int = 0) -> Tensor:
+def coin(device: torch.device) -> Tensor:
+    """0 or 1, drawn where it is used: a question to Python would break a compiled graph."""
+    return (torch.rand((), device=device) < 0.5).float()
+
+
+def get_mask_subset_prob(mask: Tensor, prob: float | Tensor, min_mask: int = 0) -> Tensor:
     """A random share (rounded up) of what each row (b, n) of a mask holds, and at least `min_mask`."""
     count = (mask.sum(dim=-1, keepdim=True) * prob).clamp(min=min_mask)
     scores = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, -1.0)
@@ -108,7 +114,7 @@ class NonAutoregressiveConfig(Config):
 
     net: nn.Module = flag(doc='The model, usually over an Encoder; sequences are its max_seq_len long.')
     mask_id: int = flag(doc='Token that stands for a masked one; part of the vocabulary.', at_least=0)
-    steps: int = flag(18, 'Steps in which a sequence is generated.', paper='2202.04200', at_least=1)
+    steps: int = flag(18, 'Steps in which a sequence is generated.', paper='2202.04200', example={'steps': 2}, at_least=1)
     self_cond: bool = flag(False, 'Show the model what it thought one step before.', paper='2208.04202')
     self_cond_train_prob: float = flag(
         0.75, 'How often it is shown that in training.', example={'self_cond': True, 'self_cond_train_prob': 1.0}, at_least=0, at_most=1
@@ -192,7 +198,7 @@ class NonAutoregressiveWrapper(nn.Module):
         if self.self_cond:
             assert self.null_embed is not None
             seen = self.null_embed
-            if sample_prob(self.self_cond_train_prob):
+            if self.self_cond_train_prob == 1 or sample_prob(self.self_cond_train_prob):
                 with torch.no_grad():
                     seen = self.net(corrupted, return_embeddings=True, **kwargs)
             kwargs = self.conditioned(kwargs, seen)
@@ -204,8 +210,8 @@ class NonAutoregressiveWrapper(nn.Module):
         if self.token_critic is None or only_train_generator:
             return Losses(loss, loss, None)
 
-        heat = random.random()
-        sampled = gumbel_sample(logits, heat if generator_sample_temperature is None else generator_sample_temperature)
+        heat = torch.rand((), device=x.device) if generator_sample_temperature is None else generator_sample_temperature
+        sampled = gumbel_sample(logits, heat)
         wrong = self.criticise(torch.where(mask, sampled, x), kwargs)
         critic_loss = F.binary_cross_entropy_with_logits(wrong, (sampled != x).to(wrong.dtype))
         if only_train_critic:
@@ -218,12 +224,13 @@ class NonAutoregressiveWrapper(nn.Module):
         share = self.schedule_fn(torch.empty(b, device=x.device).uniform_(0, 1))
         count = (share * n).clamp(min=1.0)
         mask = torch.rand((b, n), device=x.device).argsort(dim=-1) < count[:, None]
-        replaced, left = mask, 1.0
-        if self.no_replace_prob > 0 and coin_flip():
-            left -= self.no_replace_prob
-            replaced = mask & ~get_mask_subset_prob(mask, self.no_replace_prob)
-        if self.random_token_prob > 0 and coin_flip():
-            scrambled = get_mask_subset_prob(replaced, self.random_token_prob * left)
+        replaced: Tensor = mask
+        left: Any = 1.0
+        if self.no_replace_prob > 0:
+            kept = self.no_replace_prob * coin(x.device)
+            replaced, left = mask & ~get_mask_subset_prob(mask, kept), 1 - kept
+        if self.random_token_prob > 0:
+            scrambled = get_mask_subset_prob(replaced, self.random_token_prob * left * coin(x.device))
             x = torch.where(scrambled, torch.randint_like(x, self.num_tokens), x)
             replaced = replaced & ~scrambled
         return mask, x.masked_fill(replaced, self.mask_id)
