@@ -133,10 +133,8 @@ def test_a_config_a_state_dict_and_a_file_rebuild_the_wrapper(case: Wrapped) -> 
 
 @each
 def test_the_loss_compiles_into_one_graph(case: Wrapped) -> None:
-    if case.name == 'self_cond':
-        pytest.skip('draws in Python whether the model is run once or twice; with self_cond_train_prob=1 it is one graph')
     torch.compiler.reset()
-    model = case.build()
+    model = case.build(**({'self_cond_train_prob': 0.0} if case.name == 'self_cond' else {}))  # a draw in Python is a break
     compiled = torch.compile(model, fullgraph=True, backend='eager')
     assert torch.allclose(case.loss(compiled), case.loss(model), rtol=0, atol=1e-12)
 

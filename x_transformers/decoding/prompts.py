@@ -28,7 +28,7 @@ class Prompts:
         return found.any(dim=-1)
 
 
-def read_prompts(prompts: Tensor, prompt_lens: Tensor | None = None, pad_value: int = 0) -> Prompts:
+def read_prompts(prompts: Tensor, prompt_lens: Tensor | None = None) -> Prompts:
     """ids (t,), (b, t) or (..., t) and the length of each, as rows."""
     if not isinstance(prompts, Tensor):
         raise InputError(f'prompts is a {type(prompts).__name__}, expected a tensor of token ids (t,) or (b, t)')
@@ -40,7 +40,7 @@ def read_prompts(prompts: Tensor, prompt_lens: Tensor | None = None, pad_value: 
     if prompt_lens is None:
         return Prompts(rows, None, prompts.shape[:-1])
     expect('prompt_lens', prompt_lens, (len(rows),), 'int', 'the length of each prompt')
-    return Prompts(align_right(rows, prompt_lens, pad_value), rows.shape[1] - prompt_lens, prompts.shape[:-1])
+    return Prompts(align_right(rows, prompt_lens), rows.shape[1] - prompt_lens, prompts.shape[:-1])
 
 
 def check_generation(seq_len: Any, temperature: Any = 0.0, eos_token: Any = None) -> None:

@@ -26,7 +26,7 @@ class AutoregressiveConfig(Config):
 
     net: nn.Module = flag(doc='The model: token ids (b, n) to logits (b, n, vocabulary).')
     ignore_index: int = flag(-100, 'Targets with this value do not count.')
-    pad_value: int = flag(0, 'Token that fills ragged prompts and what follows an end token.')
+    pad_value: int = flag(0, 'Token that stands for what does not count, and follows an end token.')
     mask_prob: float = flag(
         0.0, 'Share of earlier tokens hidden from attention.', paper='2210.13432', example={'mask_prob': 0.3}, at_least=0
     )
@@ -109,7 +109,7 @@ class AutoregressiveWrapper(nn.Module):
         """As `generate`, token by token: yields ids of the shape of `prompts` without its last axis."""
         check_generation(seq_len, temperature, eos_token)
         keep = chosen_filter(filter_logits_fn, filter_kwargs)
-        rows = read_prompts(prompts, prompt_lens, self.pad_value)
+        rows = read_prompts(prompts, prompt_lens)
         amateurs, contrasts = contrast(self.net, amateur_model, contrastive_decode_kwargs)
         source_of = partial(self.source, rows, seq_len, kwargs, restrict_to_max_seq_len, cache_kv, eos_token is not None)
         source: Source = source_of(self.net)
@@ -140,7 +140,7 @@ class AutoregressiveWrapper(nn.Module):
         score is the log-probability itself, with 1 its mean per token; above that, longer ones are favoured (1609.08144).
         """
         check_generation(seq_len, eos_token=eos_token)
-        rows = read_prompts(prompts, prompt_lens, self.pad_value)
+        rows = read_prompts(prompts, prompt_lens)
         check_beam(num_beams, num_return_sequences, length_penalty, seq_len, eos_token, getattr(self.net, 'num_logits', None))
         source = self.source(rows, seq_len, kwargs, restrict_to_max_seq_len, cache_kv, eos_token is not None, self.net)
         with evaluating(self):

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from x_transformers.errors import FlagError, InputError
-from x_transformers.flags import Config, Rules, at_most_one, configured, demands, flag
+from x_transformers.flags import Config, Rules, configured, demands, flag
 from x_transformers.inputs import expect
 from x_transformers.toolbox import evaluating
 from x_transformers.training.losses import check_targets, expect_token_model
@@ -136,7 +136,7 @@ class NonAutoregressiveConfig(Config):
     )
 
     rules: ClassVar[Rules] = (
-        at_most_one('token_critic', 'self_token_critic'),
+        demands('self_token_critic', lambda c: c.token_critic is None, 'a token_critic was given too. Keep one.'),
         demands('self_cond_train_prob', lambda c: c.self_cond, 'there is nothing to show. Add self_cond=True.'),
         demands('critic_loss_weight', lambda c: c.token_critic or c.self_token_critic, 'there is no critic. Add self_token_critic=True.'),
     )
@@ -198,7 +198,7 @@ class NonAutoregressiveWrapper(nn.Module):
         if self.self_cond:
             assert self.null_embed is not None
             seen = self.null_embed
-            if self.self_cond_train_prob == 1 or sample_prob(self.self_cond_train_prob):
+            if self.shows_thought():
                 with torch.no_grad():
                     seen = self.net(corrupted, return_embeddings=True, **kwargs)
             kwargs = self.conditioned(kwargs, seen)
@@ -234,6 +234,10 @@ class NonAutoregressiveWrapper(nn.Module):
             x = torch.where(scrambled, torch.randint_like(x, self.num_tokens), x)
             replaced = replaced & ~scrambled
         return mask, x.masked_fill(replaced, self.mask_id)
+
+    def shows_thought(self) -> bool:
+        """Whether self-conditioning is shown this time: drawn in Python, since the model then runs twice."""
+        return self.self_cond_train_prob == 1 or self.self_cond_train_prob > 0 and sample_prob(self.self_cond_train_prob)
 
     def conditioned(self, kwargs: dict[str, Any], embeds: Tensor) -> dict[str, Any]:
         """The inputs of the model with what it thought before, (b, n, d) or (d,), added to its embeddings."""

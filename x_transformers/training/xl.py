@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,8 @@ from x_transformers.decoding.generate import tokens
 from x_transformers.decoding.prompts import check_generation, read_prompts
 from x_transformers.decoding.sampling import chosen_filter, pick, top_k
 from x_transformers.decoding.segments import Mems, Segments
-from x_transformers.errors import InputError
-from x_transformers.flags import Config, Rules, configured, demands, flag
+from x_transformers.errors import FlagError, InputError
+from x_transformers.flags import Config, configured, flag
 from x_transformers.training.losses import expect_token_model, shifted, token_loss
 
 
@@ -27,9 +27,6 @@ class XLAutoregressiveConfig(Config):
     ignore_index: int = flag(-100, 'Targets with this value do not count.')
     pad_value: int = flag(0, 'Token that stands for what does not count, and follows an end token.')
 
-    rules: ClassVar[Rules] = (
-        demands('net', lambda c: getattr(c.net, 'max_seq_len', None) != 0, 'max_seq_len=0 gives segments no length. Give the model one.'),
-    )
     positional = ('net', 'ignore_index', 'pad_value')
 
 
@@ -49,6 +46,8 @@ class XLAutoregressiveWrapper(nn.Module):
         super().__init__()
         cfg = self.config = XLAutoregressiveConfig.of(None, args, keywords)
         expect_token_model('net', cfg.net, 'max_seq_len', 'max_mem_len')
+        if not cfg.net.max_seq_len:
+            raise FlagError('net has max_seq_len=0, which gives segments no length; give it one')
         self.net = cfg.net
         self.pad_value = cfg.pad_value
         self.ignore_index = cfg.ignore_index
