@@ -136,6 +136,9 @@ FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     'segments without a length': (lambda: XLAutoregressiveWrapper(wrapper(max_seq_len=0)), ('max_seq_len=0', 'segments')),
     'segments of a model that keeps none': (lambda: XLAutoregressiveWrapper(nn.Linear(1, 1)), ('net=Linear', 'max_seq_len')),
     'a mask that is no token': (lambda: NonAutoregressiveWrapper(NET, mask_id=11), ('mask_id=11', '0 to 10')),
+    'masks in no vocabulary': (
+        lambda: NonAutoregressiveWrapper(wrapper(num_tokens=None, logits_dim=4, token_emb=TokenEmbedding(16, 4)), mask_id=1),
+        ('num_tokens=None', 'vocabulary')),
     'a negative mask': (lambda: NonAutoregressiveWrapper(NET, mask_id=-1), ('mask_id=-1', 'at least 0')),
     'no mask': (lambda: NonAutoregressiveWrapper(NET), ("'mask_id' is required",)),
     'masked sequences without a length': (lambda: NonAutoregressiveWrapper(wrapper(max_seq_len=0), mask_id=1), ('max_seq_len=0', 'length')),

@@ -40,7 +40,7 @@ def beam_search(
             step[..., eos_token] = step[..., eos_token].masked_fill(ended, 0.0)  # nothing more, for sure
         longer = length + (~ended).long()
         sums = step if total is None else total[..., None] + step
-        ranked = sums / longer.clamp(min=1)[..., None] ** length_penalty  # b w v
+        ranked = normed(sums, longer[..., None], length_penalty)  # b w v
         best = ranked.flatten(1).topk(min(width, ranked[0].numel()), dim=-1).indices
         parent, token = best // step.shape[-1], best % step.shape[-1]
 
@@ -55,7 +55,12 @@ def beam_search(
         source.reorder(rows)
     if total is None:
         return Beams(made, torch.zeros_like(length, dtype=torch.float32))
-    return Beams(made, total / length.clamp(min=1) ** length_penalty)
+    return Beams(made, normed(total, length, length_penalty))
+
+
+def normed(total: Tensor, length: Tensor, length_penalty: float) -> Tensor:
+    """The score of sums of log-probabilities over so many tokens."""
+    return total / length.clamp(min=1).to(total.dtype) ** length_penalty
 
 
 def take(t: Tensor, index: Tensor) -> Tensor:

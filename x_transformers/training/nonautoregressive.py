@@ -162,6 +162,8 @@ class NonAutoregressiveWrapper(nn.Module):
         expect_token_model('net', net, 'emb_dim', 'num_tokens', 'max_seq_len')
         if not net.max_seq_len:
             raise FlagError('net has max_seq_len=0, which gives sequences no length; give it one (positions may still be relative)')
+        if net.num_tokens is None:
+            raise FlagError('net has num_tokens=None, so there is no vocabulary to mask and to sample; build it with the number of tokens')
         if cfg.mask_id >= net.num_tokens:
             raise FlagError(f'mask_id={cfg.mask_id} is no token of the vocabulary; expected 0 to {net.num_tokens - 1} (num_tokens)')
         if cfg.self_cond and net.emb_dim != net.attn_layers.dim:
