@@ -150,9 +150,6 @@ FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     'two critics': (
         lambda: NonAutoregressiveWrapper(NET, mask_id=1, token_critic=OTHER, self_token_critic=True),
         ('self_token_critic=True', 'token_critic', 'Keep one')),
-    'the weight of no critic': (
-        lambda: NonAutoregressiveWrapper(NET, mask_id=1, critic_loss_weight=2), ('critic_loss_weight=2', 'no critic')),
-    'nothing to condition on': (lambda: NonAutoregressiveWrapper(NET, mask_id=1, self_cond_train_prob=0.5), ('Add self_cond=True',)),
     'conditions of another width': (
         lambda: NonAutoregressiveWrapper(wrapper(emb_dim=8), mask_id=1, self_cond=True), ('self_cond=True', 'emb_dim=8')),
     'preferences of no strength': (lambda: DPO(NET, beta=0), ('beta=0', 'above 0')),

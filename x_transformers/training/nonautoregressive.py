@@ -135,11 +135,7 @@ class NonAutoregressiveConfig(Config):
         1.0, 'Weight of the critic in the loss.', example={'self_token_critic': True, 'critic_loss_weight': 0.1}, at_least=0
     )
 
-    rules: ClassVar[Rules] = (
-        demands('self_token_critic', lambda c: c.token_critic is None, 'a token_critic was given too. Keep one.'),
-        demands('self_cond_train_prob', lambda c: c.self_cond, 'there is nothing to show. Add self_cond=True.'),
-        demands('critic_loss_weight', lambda c: c.token_critic or c.self_token_critic, 'there is no critic. Add self_token_critic=True.'),
-    )
+    rules: ClassVar[Rules] = (demands('self_token_critic', lambda c: c.token_critic is None, 'a token_critic was given too. Keep one.'),)
     positional = ('net',)
 
 
