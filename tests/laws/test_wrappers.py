@@ -13,7 +13,16 @@ import torch
 from law_cases import BASE, DECODERS, Case, build_model, context_of, perturb, tokens
 from torch import Tensor, nn
 
-from x_transformers import DPO, Decoder, Encoder, NeoMLP, NonAutoregressiveWrapper, TransformerWrapper, XLAutoregressiveWrapper
+from x_transformers import (
+    DPO,
+    AutoregressiveWrapper,
+    Decoder,
+    Encoder,
+    NeoMLP,
+    NonAutoregressiveWrapper,
+    TransformerWrapper,
+    XLAutoregressiveWrapper,
+)
 from x_transformers.flags import catalogue
 
 VOCABULARY, SEGMENT = 32, 5
@@ -72,12 +81,14 @@ def preference(model: nn.Module) -> Tensor:
 
 
 REQUIRED: dict[type, Callable[[], dict[str, Any]]] = {
+    AutoregressiveWrapper: causal,
     XLAutoregressiveWrapper: causal,
     NonAutoregressiveWrapper: masked,
     DPO: preferring,
     NeoMLP: neurons,
 }
 LOSSES: dict[type, Callable[[Any], Tensor]] = {
+    AutoregressiveWrapper: lambda model: model(tokens()),
     XLAutoregressiveWrapper: lambda model: model(tokens()),
     NonAutoregressiveWrapper: lambda model: model(tokens()).loss,
     DPO: preference,
