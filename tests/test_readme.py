@@ -13,7 +13,20 @@ import pytest
 import torch
 
 import x_transformers
-from x_transformers import Attention, AutoregressiveWrapper, CrossAttender, Decoder, Encoder, FeedForward, PrefixDecoder, TransformerWrapper
+from x_transformers import (
+    DPO,
+    Attention,
+    AutoregressiveWrapper,
+    CrossAttender,
+    Decoder,
+    Encoder,
+    FeedForward,
+    NeoMLP,
+    NonAutoregressiveWrapper,
+    PrefixDecoder,
+    TransformerWrapper,
+    XLAutoregressiveWrapper,
+)
 from x_transformers.flags import catalogue
 from x_transformers.layers import LayersConfig
 from x_transformers.state import StackState
@@ -23,7 +36,10 @@ README = (ROOT / 'README.md').read_text(encoding='utf-8')
 
 FENCE = re.compile(r'^```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 PROSE = FENCE.sub('', README)
-CLASSES = (Attention, AutoregressiveWrapper, CrossAttender, Decoder, Encoder, FeedForward, PrefixDecoder, TransformerWrapper, StackState)
+CLASSES = (
+    Attention, AutoregressiveWrapper, CrossAttender, Decoder, Encoder, FeedForward, PrefixDecoder, TransformerWrapper, StackState,
+    XLAutoregressiveWrapper, NonAutoregressiveWrapper, DPO, NeoMLP,
+)
 
 
 def line_of(offset):

@@ -6,15 +6,20 @@ from loguru import logger
 from x_transformers.attention import Attention
 from x_transformers.feedforward import FeedForward
 from x_transformers.layers import CrossAttender, Decoder, Encoder, PrefixDecoder
+from x_transformers.models.neo_mlp import NeoMLP
 from x_transformers.models.transformer import TransformerWrapper
 from x_transformers.norms import AdaptiveRMSNorm, RMSNorm
 from x_transformers.training.autoregressive import AutoregressiveWrapper
+from x_transformers.training.dpo import DPO
+from x_transformers.training.nonautoregressive import NonAutoregressiveWrapper
+from x_transformers.training.xl import XLAutoregressiveWrapper
 from x_transformers.version import __version__, check_torch
 
 check_torch(torch.__version__)
 logger.disable('x_transformers')  # a library is silent until asked: logger.enable('x_transformers')
 
 __all__ = [
+    'DPO',
     'AdaptiveRMSNorm',
     'Attention',
     'AutoregressiveWrapper',
@@ -22,8 +27,11 @@ __all__ = [
     'Decoder',
     'Encoder',
     'FeedForward',
+    'NeoMLP',
+    'NonAutoregressiveWrapper',
     'PrefixDecoder',
     'RMSNorm',
     'TransformerWrapper',
+    'XLAutoregressiveWrapper',
     '__version__',
 ]
