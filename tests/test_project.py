@@ -28,7 +28,7 @@ PYPROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))
 ROWS = (
     ('version', 'errors', 'flags'),
     ('plan',),
-    ('branch', 'call', 'inputs', 'state'),
+    ('branch', 'cache', 'call', 'inputs', 'state'),
     ('norms', 'positions', 'residuals', 'shift'),
     ('attention', 'feedforward', 'mixers'),
     ('entry', 'layers'),
