@@ -6,8 +6,9 @@ from x_transformers.attention.scores import softclamp
 from x_transformers.branch import Scale
 from x_transformers.feedforward import GLU, FeedForward, ReluSquared
 from x_transformers.layers import AttentionLayers, CrossAttender, Decoder, Encoder, LayerIntermediates, PrefixDecoder
-from x_transformers.models.heads import calc_entropy, calc_z_loss
+from x_transformers.models.heads import calc_entropy, calc_z_loss, masked_mean
 from x_transformers.models.transformer import TransformerWrapper
+from x_transformers.models.vision import ViTransformerWrapper
 from x_transformers.norms import LayerNorm, RMSNorm, ScaleNorm, SimpleRMSNorm
 from x_transformers.positions.alibi import AlibiPositionalBias
 from x_transformers.positions.dynamic import DynamicPositionBias
@@ -17,6 +18,7 @@ from x_transformers.positions.t5 import RelativePositionBias
 from x_transformers.residuals import GRUGating, Residual
 from x_transformers.shift import ShiftTokens
 from x_transformers.training.autoregressive import AutoregressiveWrapper
+from x_transformers.training.encoder_decoder import XTransformer, dropout_seq
 
 DEFAULT_DIM_HEAD = 64
 
@@ -25,5 +27,6 @@ __all__ = [
     'AutoregressiveWrapper', 'CrossAttender', 'Decoder', 'DynamicPositionBias', 'Encoder', 'FeedForward', 'GRUGating', 'Intermediates',
     'LayerIntermediates', 'LayerNorm', 'PrefixDecoder', 'RMSNorm', 'RelativePositionBias', 'ReluSquared', 'Residual', 'RotaryEmbedding',
     'Scale', 'ScaleNorm', 'ScaledSinusoidalEmbedding', 'ShiftTokens', 'SimpleRMSNorm', 'TokenEmbedding', 'TransformerWrapper',
-    'apply_rotary_pos_emb', 'calc_entropy', 'calc_z_loss', 'l2norm', 'rotate_half', 'softclamp',
+    'ViTransformerWrapper', 'XTransformer', 'apply_rotary_pos_emb', 'calc_entropy', 'calc_z_loss', 'dropout_seq', 'l2norm', 'masked_mean',
+    'rotate_half', 'softclamp',
 ]  # fmt: skip

@@ -67,7 +67,7 @@ class Ask:
 
     def of_latest(self, n: int, new: int) -> Ask:
         """What belongs to the last `new` of `n` tokens."""
-        cut = lambda t, axis: latest(t, n, new, axis)
+        cut: Callable[..., Any] = lambda t, axis: latest(t, n, new, axis)
         stack = dict(self.stack)
         for name in CONDITIONS:
             if stack.get(name) is not None and stack[name].ndim == 3:

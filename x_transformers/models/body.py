@@ -52,11 +52,14 @@ class BodyFlags(Config):
     )
     scaled_sinu_pos_emb: bool = flag(False, 'Sinusoids with a learned scale instead of learned positions.', paper='2202.10447')
     emb_frac_gradient: float = flag(
-        1.0, 'Share of the gradient that reaches the embeddings.', paper='2105.13290', example={'emb_frac_gradient': 0.1}, at_least=0
+        1.0, 'Share of the gradient that reaches the embeddings.', paper='2210.02414', example={'emb_frac_gradient': 0.1}, at_least=0
     )
     attn_z_loss_weight: float = flag(1e-4, 'Weight of the z-loss that `return_attn_z_loss` asks for.', paper='2202.08906', at_least=0)
     recycling: bool = flag(
-        False, 'Feed what the stack makes back to its input, several times.', paper='10.1038/s41586-021-03819-2', inputs=('recycle_steps',)
+        False,
+        'Feed what the stack makes back to its input, several times.',
+        paper='https://doi.org/10.1038/s41586-021-03819-2',
+        inputs=('recycle_steps',),
     )
     train_max_recycle_steps: int = flag(
         4,
@@ -94,6 +97,11 @@ class ModelFlags(BodyFlags):
         """What tells `dim` and `causal`."""
         return self.attn_layers
 
+    @property
+    def has_positions(self) -> bool:
+        """Whether there is a length to make absolute positions for."""
+        return self.max_seq_len > 0
+
 
 class Body(nn.Module):
     """What models share. It has no constructor: a model builds the parts in its own order, by the methods below."""
@@ -103,7 +111,6 @@ class Body(nn.Module):
     pos_emb: nn.Module | None
     attn_layers: AttentionLayers
     accumulates_mems: ClassVar[bool] = True  # whether returned memories hold the given ones too
-    whole_outputs: ClassVar[bool] = True
 
     # ------------------------------------------------------------------ building
 
@@ -253,7 +260,7 @@ class Body(nn.Module):
         if ask.prepend_embeds is not None and ask.first:
             entries = entries.put(ask.prepend_embeds, ask.prepend_mask)
         z = entries.z
-        if self.emb_frac_gradient < 1:  # the value stays, its gradient shrinks (CogView, 2105.13290)
+        if self.emb_frac_gradient < 1:  # the value stays, its gradient shrinks (GLM-130B, 2210.02414)
             z = z * self.emb_frac_gradient + z.detach() * (1 - self.emb_frac_gradient)
         return replace(entries, z=self.project_emb(self.emb_dropout(z)))
 
@@ -364,7 +371,7 @@ class Body(nn.Module):
 
 def make_positions(cfg: Any, width: int) -> nn.Module | None:
     """Absolute positions, where wanted."""
-    if cfg.max_seq_len == 0 or not cfg.use_abs_pos_emb or cfg.attn_layers.disable_abs_pos_emb:
+    if not cfg.has_positions or not cfg.use_abs_pos_emb or cfg.attn_layers.disable_abs_pos_emb:
         return None
     if cfg.scaled_sinu_pos_emb:
         return ScaledSinusoidalEmbedding(width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ class TiedLogits(nn.Module):
 class Named(nn.Module):
     """Modules by name, in order; unlike in a ModuleDict a name may also be that of a method (`type`, `keys`)."""
 
-    def __init__(self, modules: dict[str, nn.Module]):
+    def __init__(self, modules: Mapping[str, nn.Module]):
         super().__init__()
         self._modules.update(modules)
 
@@ -55,7 +55,7 @@ def masked_mean(t: Tensor, mask: Tensor | None = None, dim: int = 1) -> Tensor:
     """Mean over `dim`, of where `mask` is True; zero where it is so nowhere."""
     if mask is None:
         return t.mean(dim=dim)
-    mask = mask[(..., *(None,) * (t.ndim - mask.ndim))]
+    mask = mask.reshape(*mask.shape, *(1,) * (t.ndim - mask.ndim))
     return t.masked_fill(~mask, 0.0).sum(dim=dim) / mask.sum(dim=dim).clamp(min=1)
 
 

@@ -47,4 +47,4 @@ def _blocks(n: int, period: int) -> int:
 
 def _rows(x: Tensor, index: Tensor) -> Tensor:
     """x (b, n, ...) at the positions `index` (b, k)."""
-    return x.gather(1, index[(..., *(None,) * (x.ndim - 2))].expand(*index.shape, *x.shape[2:]))
+    return x.gather(1, index.reshape(*index.shape, *(1,) * (x.ndim - 2)).expand(*index.shape, *x.shape[2:]))

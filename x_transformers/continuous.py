@@ -1,0 +1,18 @@
+"""The import path of 2.0.1 for models over vectors."""
+
+from x_transformers.layers import AttentionLayers
+from x_transformers.models.continuous import ContinuousTransformerWrapper
+from x_transformers.models.heads import masked_mean
+from x_transformers.norms import LayerNorm
+from x_transformers.positions.embeddings import AbsolutePositionalEmbedding, ScaledSinusoidalEmbedding
+from x_transformers.training.continuous import ContinuousAutoregressiveWrapper
+
+__all__ = [
+    'AbsolutePositionalEmbedding',
+    'AttentionLayers',
+    'ContinuousAutoregressiveWrapper',
+    'ContinuousTransformerWrapper',
+    'LayerNorm',
+    'ScaledSinusoidalEmbedding',
+    'masked_mean',
+]
