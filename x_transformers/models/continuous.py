@@ -12,7 +12,8 @@ from x_transformers.errors import InputError
 from x_transformers.flags import Rules, configured, demands, flag
 from x_transformers.inputs import expect
 from x_transformers.models.ask import Ask, asks
-from x_transformers.models.body import Body, ModelFlags, make_positions
+from x_transformers.models.body import Body, make_positions
+from x_transformers.models.config import ModelFlags
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,9 @@ from x_transformers.errors import InputError
 from x_transformers.flags import Rules, configured, demands, flag
 from x_transformers.inputs import expect
 from x_transformers.models.ask import Ask, asks
-from x_transformers.models.body import Body, ModelFlags, make_positions
+from x_transformers.models.body import Body, make_positions
 from x_transformers.models.checks import check_ids
+from x_transformers.models.config import ModelFlags
 from x_transformers.models.heads import Named
 
 
