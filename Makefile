@@ -14,7 +14,7 @@ pins    := pyproject.toml constraints.txt x_transformers/version.py
 # pip must not run twice in one environment, and timings mean something only alone
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types figures goldens clean
+.PHONY: help demo test lint types docs figures goldens clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,10 @@ lint: $(VENV)/.lint  ## ruff
 
 types: $(VENV)/.lint  ## mypy
 	$(python) -m mypy $(ARGS)
+
+docs: $(VENV)/.demo  ## write docs/flags.md anew from the declarations
+	$(python) -m x_transformers.flags --markdown > docs/flags.new
+	mv docs/flags.new docs/flags.md
 
 figures: $(VENV)/.demo  ## draw images/ anew from the library
 	MPLBACKEND=Agg $(python) images/draw.py $(ARGS)

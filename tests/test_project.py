@@ -29,9 +29,9 @@ ROWS = (
     ('version', 'errors', 'flags'),
     ('plan',),
     ('branch', 'cache', 'call', 'inputs', 'state'),
-    ('norms', 'positions', 'residuals', 'shift'),
+    ('context', 'layerscale', 'norms', 'positions', 'residuals', 'shift', 'skips'),
     ('attention', 'feedforward', 'mixers'),
-    ('entry', 'layers'),
+    ('entry', 'layer', 'layers', 'layers_config'),
     ('models',),
     ('decoding', 'training'),
     ('interop', 'lab'),
@@ -97,6 +97,8 @@ def imports(name):
 
 
 def row(name):
+    if name.endswith('.__main__'):                               # a command stands above all that it shows
+        return len(ROWS) - 1
     top = name.split('.')[1]
     found = [i for i, names in enumerate(ROWS) if top in names]
     assert found, f'{name} is in no row: say in ROWS where it belongs'

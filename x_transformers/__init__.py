@@ -11,7 +11,7 @@ from x_transformers.models.multi_input import MultiInputTransformerWrapper
 from x_transformers.models.transformer import TransformerWrapper
 from x_transformers.models.vision import ViTransformerWrapper
 from x_transformers.models.xval import XValTransformerWrapper
-from x_transformers.norms import RMSNorm
+from x_transformers.norms import AdaptiveRMSNorm, RMSNorm
 from x_transformers.training.autoregressive import AutoregressiveWrapper
 from x_transformers.training.continuous import ContinuousAutoregressiveWrapper
 from x_transformers.training.encoder_decoder import XTransformer
@@ -22,6 +22,7 @@ check_torch(torch.__version__)
 logger.disable('x_transformers')  # a library is silent until asked: logger.enable('x_transformers')
 
 __all__ = [
+    'AdaptiveRMSNorm',
     'Attention',
     'AutoregressiveWrapper',
     'ContinuousAutoregressiveWrapper',

@@ -75,6 +75,7 @@ class Trace:
     fused_maps: bool = False  # even of layers that were built with attn_flash=True
     hiddens: list[Tensor] = field(default_factory=list)  # stream entering every self-attention layer
     layer_hiddens: list[Tensor] = field(default_factory=list)  # branch input of every layer, then the last stream
+    memories: list[Tensor] = field(default_factory=list)  # (b, n, dim) of every self-attention layer, skipped ones too
     attention: list[Any] = field(default_factory=list)  # `Intermediates` of every attention layer
     past: list[Any] = field(default_factory=list)  # those of the call before, when decoding the 2.0.1 way
 
@@ -95,9 +96,17 @@ class Call:
     rotation: Rotation | None = None  # turns of the queries and of the new keys
     context_rotation: Rotation | None = None
     bias: DistanceBias | None = None  # the relative position bias that all layers share
+    condition: Tensor | None = None  # (b, 1|n, dim_condition) what adaptive norms and scales follow
+    memory_condition: Tensor | None = None  # (b, 1|m, dim_condition) the same for the rows of memories
+    stream_condition: Tensor | None = None  # (b S, 1|n, dim_condition) the same for every residual stream
+    injection: Tensor | None = None  # (b, 1|n, dim) added to what every branch reads
     keep_state: bool = True  # False in training: nothing is retained
     trace: Trace | None = None
     shared: dict[Any, Any] = field(default_factory=dict)  # masks and biases, computed once and used by all layers
+
+    def condition_of(self, memory: Tensor) -> Tensor | None:
+        """The condition for rows of memory (b, m, dim)."""
+        return None if self.memory_condition is None else self.memory_condition[:, -memory.shape[1] :]
 
     def once(self, key: Any, make: Any) -> Any:
         """The result of `make()`, computed by the first layer that asks."""
@@ -111,4 +120,6 @@ class Depth:
     """Handed down the layers of one forward pass. Each field has one writer."""
 
     scores: dict[str, Tensor] = field(default_factory=dict)  # attention: logits of the layer before, by kind
+    values: dict[str, Tensor] = field(default_factory=dict)  # attention: values of the first layer of each kind
     dual: Tensor | None = None  # ResiDual's second, un-normed stream (residuals.py)
+    streams: list[Tensor] = field(default_factory=list)  # U-net skips: the stream entering every layer so far (skips.py)

@@ -13,6 +13,7 @@ from x_transformers.call import Call, Span, Trace
 from x_transformers.errors import DecodeError, InputError
 from x_transformers.inputs import expect, expect_broadcast, expect_kind, expect_optional
 from x_transformers.positions.rotary import Rotation
+from x_transformers.skips import injection
 from x_transformers.state import Fresh, StackState
 
 
@@ -32,10 +33,13 @@ class Inputs:
     pos: Tensor | None = None  # (n,) or (b, n)
     context_pos: Tensor | None = None
     attn_bias: Tensor | None = None  # broadcastable to (b, h, i, j)
+    condition: Tensor | None = None  # (b, dim_condition) or (b, n, dim_condition)
+    in_attn_cond: Tensor | None = None  # (b, dim) or (b, n, dim)
 
 
-def check(x: Tensor, given: Inputs, stack: Any, fresh: bool) -> None:
+def check(x: Tensor, given: Inputs, stack: Any, state: StackState | None) -> None:
     """Whether the inputs fit each other and the stack, before anything is computed."""
+    fresh = state is None or state.length == 0
     expect('x', x, (None, None, stack.dim), 'float', f'a layer stack takes embeddings of width dim={stack.dim}')
     b, n = x.shape[:2]
     if n == 0 or b == 0:
@@ -62,7 +66,7 @@ def check(x: Tensor, given: Inputs, stack: Any, fresh: bool) -> None:
         if isinstance(listed, Tensor) or (listed is not None and not isinstance(listed, Sequence)):
             raise InputError(f'{name} must be a list with one tensor per self-attention layer, got {type(listed).__name__}')
     for mem in given.mems or ():
-        expect_optional('mems', mem, (b, None, stack.dim), 'float', 'a memory holds rows of the residual stream')
+        expect_optional('mems', mem, (b, None, stack.dim), 'float', 'it holds what an earlier call showed as `memories`')
     if given.context_mask is not None and given.context is None and fresh:
         raise InputError('context_mask was given without a context; give context=(b, c, dim) with it')
     if given.context is not None and given.context.shape[1] == 0 and fresh:
@@ -74,10 +78,49 @@ def check(x: Tensor, given: Inputs, stack: Any, fresh: bool) -> None:
     if given.attn_mask is not None:
         expect_broadcast('attn_mask', given.attn_mask, (b, stack.config.heads, *given.attn_mask.shape[-2:]))
         expect_kind('attn_mask', given.attn_mask, 'bool')
+    check_conditions(x, given, stack, state)
     if given.attn_mask is not None and not fresh:
         raise DecodeError(
             'attn_mask cannot be combined with earlier tokens (cache or state): it says nothing of them. Run the whole sequence.'
         )
+
+
+def check_conditions(x: Tensor, given: Inputs, stack: Any, state: StackState | None) -> None:
+    """Whether there is what the parts follow, and it belongs to these tokens."""
+    if stack.need_condition and given.condition is None:
+        raise InputError(
+            f'condition is missing: norms or scales of this stack follow one; give condition=(b, {stack.dim_condition}), or one per token'
+        )
+    if given.condition is not None and not stack.need_condition:
+        raise InputError(
+            'condition was given, but nothing follows it; build the stack with use_adaptive_rmsnorm=True, use_adaptive_layernorm=True '
+            'or use_adaptive_layerscale=True'
+        )
+    if given.in_attn_cond is not None and stack.reinject_input_proj is not None:
+        raise InputError('in_attn_cond cannot be combined with reinject_input=True: both are what is added to branches. Leave one out.')
+    b, n = x.shape[:2]
+    memory = longest(given.mems) if state is None or state.length == 0 else 0
+    lengths = {n + memory} if memory or state is None else {n, n + state.length, n + state.seen + state.extra}
+    for name, t, width in (('condition', given.condition, stack.dim_condition), ('in_attn_cond', given.in_attn_cond, stack.dim)):
+        if t is not None:
+            expect_per_token(name, t, b, lengths, width)
+
+
+def expect_per_token(name: str, t: Any, b: int, lengths: set[int], width: int) -> None:
+    """`t` must be (b, width), or (b, n, width) with one of these lengths."""
+    shapes = [(b, width), (b, 1, width), *((b, n, width) for n in sorted(lengths))]
+    if isinstance(t, Tensor) and t.shape not in shapes:
+        spelled = f'{shapes[0]}, or per token {" or ".join(map(str, shapes[2:]))}: the new ones, or all so far and their memories'
+        raise InputError(f'{name} has shape {tuple(t.shape)}, expected {spelled}')
+    expect(name, t, (None,) * getattr(t, 'ndim', 0), 'float')
+
+
+def per_token(t: Tensor | None, n: int) -> tuple[Tensor | None, Tensor | None]:
+    """What belongs to the `n` new tokens, (b, 1|n, d), and to those before them; one for all is both."""
+    if t is None or t.ndim == 2 or t.shape[1] == 1:
+        t = t[:, None] if t is not None and t.ndim == 2 else t
+        return t, t
+    return t[:, -n:], t[:, :-n]
 
 
 def begin(stack: Any, x: Tensor, given: Inputs, state: StackState | None, keep: bool, trace: Trace | None) -> Call:
@@ -99,6 +142,8 @@ def begin(stack: Any, x: Tensor, given: Inputs, state: StackState | None, keep: 
     queries = Span(start, n, pos, new_visible)
     keys = past.join(queries, device)
     context, context_keys = context_span(given, state)
+    condition, memory_condition = per_token(None if given.condition is None else stack.adaptive_mlp(given.condition), n)
+    streams = stack.num_residual_streams
     rotation, context_rotation = rotations(stack, given, queries, keys, context_keys, memory + n, device)
     return Call(
         queries=replace(queries, visible=None),
@@ -113,6 +158,10 @@ def begin(stack: Any, x: Tensor, given: Inputs, state: StackState | None, keep: 
         rotation=rotation,
         context_rotation=context_rotation,
         bias=stack.rel_pos,
+        condition=condition,
+        memory_condition=memory_condition,
+        stream_condition=condition if condition is None or streams == 1 else condition.repeat_interleave(streams, dim=0),
+        injection=injection(x, stack.reinject_input_proj, per_token(given.in_attn_cond, n)[0], stack.learned_reinject_input_gate),
         keep_state=keep,
         trace=trace,
     )

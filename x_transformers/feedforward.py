@@ -46,7 +46,9 @@ class FeedForwardConfig(Config):
     dim_out: int | None = flag(None, 'Width of the output; `dim` by default. Other widths only outside of a layer stack.', at_least=1)
     mult: float = flag(4, 'Hidden width as a multiple of `dim`.', example={'mult': 2}, at_least=1e-9)
     glu: bool = flag(False, 'Gate the hidden layer by a second projection.', paper='2002.05202')
-    glu_mult_bias: bool = flag(False, 'Learned gain on the gated hidden layer.', example={'glu': True, 'glu_mult_bias': True})
+    glu_mult_bias: bool = flag(
+        False, 'Learned gain on the gated hidden layer.', paper='2002.05202', example={'glu': True, 'glu_mult_bias': True}
+    )
     swish: bool = flag(False, 'SiLU instead of GELU.', paper='1710.05941')
     relu_squared: bool = flag(False, 'Square of ReLU as activation.', paper='2109.08668')
     post_act_ln: bool = flag(False, 'LayerNorm after the activation.', paper='2110.09456')

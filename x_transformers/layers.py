@@ -5,81 +5,30 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from x_transformers.attention import Attention
 from x_transformers.attention.attend import Intermediates
-from x_transformers.attention.config import AttentionConfig
 from x_transformers.attention.scores import softclamp
-from x_transformers.branch import Scale, run_branch
 from x_transformers.cache import latest, new_tokens
 from x_transformers.call import Call, Depth, Span, Trace
+from x_transformers.context import drop_context
 from x_transformers.entry import Inputs, begin, check, first_states
 from x_transformers.errors import DecodeError, FlagError, InputError
-from x_transformers.feedforward import FeedForward, FeedForwardConfig
-from x_transformers.flags import Rules, configured, demands, excludes, flag, group
+from x_transformers.flags import configured
 from x_transformers.inputs import expect
-from x_transformers.norms import NormFlags, Unchanged, make_norm, norm_slots
-from x_transformers.plan import LayerSpec, Plan, PlanFlags, plan
-from x_transformers.positions.flags import PositionFlags, make_bias, make_rotary
-from x_transformers.residuals import ResidualFlags, make_residual
-from x_transformers.shift import ShiftFlags, ShiftTokens, shifts_of
+from x_transformers.layer import build_layer
+from x_transformers.layers_config import CrossAttenderConfig, DecoderConfig, EncoderConfig, LayersConfig
+from x_transformers.norms import Unchanged, followed, make_condition_mlp, make_norm
+from x_transformers.plan import LayerSpec, Plan, plan
+from x_transformers.positions.flags import make_bias, make_rotary
+from x_transformers.residuals import spread_streams, sum_streams
+from x_transformers.skips import make_skips
 from x_transformers.state import Fresh, StackState, check_room, tensors
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayersConfig(PositionFlags, ShiftFlags, ResidualFlags, NormFlags, PlanFlags):
-    """Every flag of a layer stack; those of its parts by the prefixes `attn_`, `cross_attn_` and `ff_`."""
-
-    dim: int = flag(doc='Width of the tokens.', at_least=1)
-    heads: int = flag(8, 'Attention heads.', paper='1706.03762', example={'heads': 2}, at_least=1)
-    causal: bool = flag(False, 'Tokens see only themselves and what came before.')
-    residual_attn: bool = flag(False, 'Add the scores of the self-attention before.', paper='2012.11747')
-    cross_residual_attn: bool = flag(
-        False,
-        'Add the scores of the cross-attention before.',
-        paper='2012.11747',
-        example={'cross_attend': True, 'cross_residual_attn': True},
-        inputs=('context',),
-    )
-    zero_init_branch_output: bool = flag(False, 'Start every branch at zero.')
-
-    attn: AttentionConfig = group(AttentionConfig, 'attn_', shares=('dim', 'heads', 'causal'))
-    cross_attn: AttentionConfig = group(AttentionConfig, 'cross_attn_', inherits='attn', shares=('dim', 'heads'), fixes={'causal': False})
-    ff: FeedForwardConfig = group(FeedForwardConfig, 'ff_', shares=('dim',))
-
-    rules: ClassVar[Rules] = (
-        demands('ff_dim_out', lambda c: c.ff.dim_out == c.dim, 'in a layer stack every branch is as wide as the stream. Leave it out.'),
-        demands('attn_dim_out', lambda c: c.attn.dim_out == c.dim, 'in a layer stack every branch is as wide as the stream. Leave it out.'),
-        excludes('rotary_xpos', 'attn_l2_distance', 'its factors cancel in products only, not in distances. Use rotary_pos_emb=True.'),
-        excludes('rotary_xpos', 'attn_num_mem_kv', 'learned keys have no position for its decay to cancel at. Use rotary_pos_emb=True.'),
-        demands('dynamic_pos_bias', lambda c: c.dim >= 4, 'its network is dim // 4 wide. Use dim of at least 4.'),
-    )
-
-    positional = (
-        'dim', 'depth', 'heads', 'causal', 'cross_attend', 'only_cross', 'use_scalenorm', 'use_rmsnorm', 'use_simple_rmsnorm',
-    )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderConfig(LayersConfig):
-    fixed = ('causal',)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecoderConfig(LayersConfig):
-    causal: bool = flag(True, 'Tokens see only themselves and what came before.')
-    fixed = ('causal',)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CrossAttenderConfig(LayersConfig):
-    cross_attend: bool = flag(True, 'Cross-attention to a context in each block.', inputs=('context',))
-    only_cross: bool = flag(True, 'No self-attention.')
-    fixed = ('cross_attend', 'only_cross')
 
 
 @dataclass
@@ -95,59 +44,7 @@ class LayerIntermediates:
     memory_tokens: Tensor | None = None
     logit_entropies: Tensor | None = None
     state: StackState | None = None  # what a later call needs to go on from here
-
-
-class Layer(nn.ModuleList):
-    """One residual branch: [norms before, after and around it; the branch; how it joins the stream].
-
-    Every flag of the layer already became one of these parts. It can be indexed as in 2.0.1: `layer[1].to_q`.
-    """
-
-    def __init__(self, norms: nn.ModuleList, branch: nn.Module, residual: nn.Module):
-        super().__init__([norms, branch, residual])
-
-    norms = property(lambda self: self[0])
-    branch = property(lambda self: self[1])
-    residual = property(lambda self: self[2])
-
-    def forward(self, x: Tensor, call: Call, depth: Depth, state: Any) -> tuple[Tensor, Any]:
-        before, after, around = self.norms
-        inputs, stream, joining = self.residual.prepare(x, depth)
-        if call.trace is not None:
-            call.trace.layer_hiddens.append(inputs)
-        if isinstance(state, Fresh) and state.memory is not None:
-            state = replace(state, memory=before(state.memory))
-        y, state = run_branch(self.branch, before(inputs), call, depth, state)
-        x = self.residual(after(y), stream, **joining)
-        return around(x), state
-
-
-def build_layer(kind: str, shift: int, cfg: Any) -> Layer:
-    """Norms, branch and residual of one layer, from the tables of their files."""
-    branch = BRANCHES[kind](cfg)
-    if shift:
-        if len(shifts_of(shift, cfg.causal)) > cfg.dim:
-            raise FlagError(f'shift_tokens={shift} cuts dim={cfg.dim} features into more parts than there are; lower it')
-        branch = ShiftTokens(shifts_of(shift, cfg.causal), branch)
-    return Layer(norm_slots(cfg, cfg.dim), branch, make_residual(cfg, cfg.dim))
-
-
-def self_attention(cfg: Any) -> nn.Module:
-    zero = cfg.zero_init_branch_output or cfg.attn.zero_init_output
-    return Attention(replace(cfg.attn, carries_scores=cfg.residual_attn, zero_init_output=zero))
-
-
-def cross_attention(cfg: Any) -> nn.Module:
-    zero = cfg.zero_init_branch_output or cfg.cross_attn.zero_init_output
-    return Attention(replace(cfg.cross_attn, cross=True, carries_scores=cfg.cross_residual_attn, zero_init_output=zero))
-
-
-def feed_forward(cfg: Any) -> nn.Module:
-    branch = FeedForward(replace(cfg.ff, zero_init_output=cfg.zero_init_branch_output or cfg.ff.zero_init_output))
-    return Scale(0.5, branch) if cfg.macaron else branch
-
-
-BRANCHES = {'a': self_attention, 'c': cross_attention, 'f': feed_forward}
+    memories: list[Tensor] | None = None  # (b, n, dim) per self-attention: rows that a later call can take as `mems`
 
 
 @configured(LayersConfig)
@@ -173,15 +70,23 @@ class AttentionLayers(nn.Module):
         self.depth = 1 if cfg.weight_tie_layers else cfg.depth or len(self.plan.order)
         self.disable_abs_pos_emb = cfg.leaves_out_abs_pos
         self.softclamp_output = cfg.softclamp_output_value if cfg.softclamp_output else None
+        self.need_condition, self.dim_condition, self.adaptive_norms = cfg.need_condition, cfg.condition_given, cfg.adaptive_norms
+        self.num_residual_streams = cfg.num_residual_streams
+        self.cross_attn_tokens_dropout = cfg.cross_attn_tokens_dropout
 
-        self.layers = nn.ModuleList(build_layer(kind, shift, cfg) for kind, shift in zip(self.plan.kinds, self.plan.shifts, strict=True))
+        self.stream_emb = nn.Parameter(torch.zeros(cfg.num_residual_streams, cfg.dim)) if cfg.num_residual_streams > 1 else None
+        self.layers = nn.ModuleList(build_layer(index, self.plan, cfg) for index in range(len(self.plan.kinds)))
         self.rotary_pos_emb = make_rotary(cfg)
         self.rel_pos = make_bias(cfg)
         if self.rel_pos is not None and not self.num_attn_layers:
             on = next(name for name in ('rel_pos_bias', 'dynamic_pos_bias', 'alibi_pos_bias') if getattr(cfg, name))
             raise FlagError(f'{on}=True needs self-attention, and the layers are {self.plan}; leave it out, or add self-attention')
+        self.adaptive_mlp = make_condition_mlp(cfg) if cfg.need_condition else Unchanged()
         ends_normed = cfg.norms_first or cfg.resi_dual
         self.final_norm = make_norm(cfg, cfg.dim) if ends_normed else Unchanged()
+        self.skip_combines = make_skips(cfg, self.plan.skips)
+        self.reinject_input_proj = nn.Linear(cfg.dim, cfg.dim, bias=False) if cfg.reinject_input else None
+        self.learned_reinject_input_gate = nn.Linear(cfg.dim, 1, bias=False) if cfg.learned_reinject_input_gate else None
 
     def extra_repr(self) -> str:
         return f'plan={self.plan}'
@@ -192,11 +97,20 @@ class AttentionLayers(nn.Module):
     def why_not_decode(self) -> str | None:
         """Why this stack cannot go on from earlier tokens, or None."""
         if self.causal or 'a' not in self.layer_types and not any(self.plan.shifts):
-            return None
+            attentions = (part for part in self.layers.modules() if isinstance(part, Attention))
+            return next((attention.why_not_decode for attention in attentions if attention.why_not_decode), None)
         return (
             f'{type(self).__name__} looks at later tokens as well, so outputs change when tokens are added and cannot be made in '
             'pieces. Run the whole sequence (cache_kv=False when generating), or use a Decoder.'
         )
+
+    @property
+    def why_no_state(self) -> str | None:
+        """Why this stack, as it is now, has nothing to go on from, or None."""
+        if self.training and (any(self.plan.dropouts) or self.cross_attn_tokens_dropout):
+            name = 'layer_dropout' if any(self.plan.dropouts) else 'cross_attn_tokens_dropout'
+            return f'{name} leaves out parts in training, and there is nothing to go on from where they are missing; call eval() first'
+        return self.why_not_decode
 
     @property
     def can_cache_kv(self) -> bool:
@@ -228,6 +142,8 @@ class AttentionLayers(nn.Module):
         pos: Tensor | None = None,
         context_pos: Tensor | None = None,
         attn_bias: Tensor | None = None,
+        condition: Tensor | None = None,
+        in_attn_cond: Tensor | None = None,
         layers_execute_order: tuple[int, ...] | None = None,
         *,
         state: StackState | None = None,
@@ -241,6 +157,8 @@ class AttentionLayers(nn.Module):
         mems, mem_masks: Transformer-XL memories, one per self-attention. seq_start_pos (b,): tokens of left padding.
         cache: the intermediates of an earlier call (then `x` may be the whole sequence, or the new tokens).
         pos, context_pos (n,) or (b, n): positions of the tokens. rotary_pos_emb: ready angles. attn_bias: added to scores.
+        condition (b, dim_condition): what adaptive norms and scales follow; in_attn_cond (b, dim): added to what every branch
+        reads (2105.04090). Both may be per token, (b, n, ...), of the new tokens or of all so far.
         """
         if cache is not None:
             if state is not None:
@@ -264,17 +182,14 @@ class AttentionLayers(nn.Module):
             pos,
             context_pos,
             attn_bias,
+            condition,
+            in_attn_cond,
         )
         if state is not None and not isinstance(state, StackState):
             raise InputError(f'state is a {type(state).__name__}, expected what an earlier call returned with return_state=True')
-        fresh = state is None or state.length == 0
-        check(x, given, self, fresh)
-        if (not fresh or return_state) and self.why_not_decode:
-            raise DecodeError(self.why_not_decode)
-        if return_state and self.training and any(self.plan.dropouts):
-            raise DecodeError(
-                'layer_dropout skips layers in training, and a layer that was skipped has nothing to go on from; call eval() first'
-            )
+        check(x, given, self, state)
+        if ((state is not None and state.length) or return_state) and self.why_no_state:
+            raise DecodeError(self.why_no_state)
         trace = None
         if return_hiddens:
             past = list(cache.attn_intermediates or ()) if cache is not None else []
@@ -284,15 +199,13 @@ class AttentionLayers(nn.Module):
         states = self.states_for(steps, given, state, *x.shape[:2])
         x, after = self.run(x, call, steps, states)
         new_state = None
-        if call.keep_state and self.can_cache_kv:
+        if call.keep_state and self.why_no_state is None:
             new_state = replace(state or self.empty_state(), keys=call.keys, layers=after, context=call.context_keys)
             new_state = new_state if seq_start_pos is None else replace(new_state, padding=seq_start_pos)
         if trace is not None:
-            seen = LayerIntermediates(trace.hiddens, x, trace.attention, trace.layer_hiddens, state=new_state)
+            seen = LayerIntermediates(trace.hiddens, x, trace.attention, trace.layer_hiddens, state=new_state, memories=trace.memories)
             return x, seen
         if return_state:
-            if new_state is None:
-                raise DecodeError(self.why_not_decode or '')
             return x, new_state
         return x
 
@@ -316,19 +229,35 @@ class AttentionLayers(nn.Module):
     def run(self, x: Tensor, call: Call, steps: Sequence[LayerSpec], states: Sequence[Any]) -> tuple[Tensor, tuple[Any, ...]]:
         """The loop over the executed layers."""
         depth, after = Depth(), []
+        x = x if self.stream_emb is None else spread_streams(x, self.stream_emb)
         for step, state in zip(steps, states, strict=True):
+            layer: Any = self.layers[step.module]
+            x = self.skip_combines(x, step.module, depth.streams)
             if self.training and step.dropout > 0 and random.random() < step.dropout:
+                self.remember(step, layer.residual.prepare(x, depth)[0], call.trace)
                 after.append(state)
                 continue
+            if step.kind == 'c' and self.training and self.cross_attn_tokens_dropout:
+                call = drop_context(call, self.cross_attn_tokens_dropout, self.rotary_pos_emb)
             if call.trace is not None and step.kind == 'a':
                 call.trace.hiddens.append(x)
-            x, state = self.layers[step.module](x, call, depth, state)
+            x, state = layer(x, call, depth, state)
+            if call.trace is not None:
+                self.remember(step, call.trace.layer_hiddens[-1], call.trace)
             after.append(state)
         if call.trace is not None:
             call.trace.layer_hiddens.append(x)
         if self.softclamp_output is not None:
             x = softclamp(x, self.softclamp_output)
-        return (x + self.final_norm(depth.dual) if depth.dual is not None else self.final_norm(x)), tuple(after)
+        x = sum_streams(x, self.num_residual_streams)
+        final_norm = partial(self.final_norm, **followed(self.adaptive_norms, call.condition))
+        return (x + final_norm(depth.dual) if depth.dual is not None else final_norm(x)), tuple(after)
+
+    @staticmethod
+    def remember(step: LayerSpec, inputs: Tensor, trace: Trace | None) -> None:
+        """Transformer-XL memory is what self-attention reads (1901.02860), of keys and values the mean where they differ."""
+        if trace is not None and step.kind == 'a':
+            trace.memories.append(inputs if inputs.ndim == 3 else inputs[1:].mean(dim=0))
 
     def state_of(self, cache: LayerIntermediates) -> StackState:
         """The state in the intermediates of an earlier call."""
@@ -336,7 +265,7 @@ class AttentionLayers(nn.Module):
             raise InputError(f'cache is a {type(cache).__name__}, expected the LayerIntermediates that an earlier call returned')
         if cache.state is None:
             raise DecodeError(
-                self.why_not_decode or 'cache holds no state: give the intermediates that an earlier call of this model returned'
+                self.why_no_state or 'cache holds no state: give the intermediates that an earlier call of this model returned'
             )
         return cache.state
 

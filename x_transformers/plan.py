@@ -92,10 +92,18 @@ class Plan:
     block_length: int
     shifts: tuple[int, ...]
     dropouts: tuple[float, ...]
+    skips: tuple[int | None, ...]  # number of the step whose stream joins the one that enters the layer
 
     def steps(self, order: tuple[int, ...] | None = None) -> tuple[LayerSpec, ...]:
         """The executed layers, for the plan's own or another order."""
         chosen = self.order if order is None else checked_order(order, len(self.kinds))
+        for at, i in enumerate(chosen):
+            source = self.skips[i]
+            if source is not None and source > at:
+                raise FlagError(
+                    f'layers_execute_order={chosen} runs layer {i} as step {at}, but unet_skips=True joins the stream of step {source} '
+                    'to it, which comes later; run it later, or leave out unet_skips'
+                )
         return tuple(LayerSpec(self.kinds[i], i, at // self.block_length, self.shifts[i], self.dropouts[i]) for at, i in enumerate(chosen))
 
     def __str__(self) -> str:
@@ -122,7 +130,10 @@ def plan(cfg: Any) -> Plan:
             'tokens, later ones too. Set cross_attend=True and give a context.'
         )
     per_layer = lambda name: spread(name, getattr(cfg, name), len(kinds))
-    return Plan(kinds, order, block_length, per_layer('shift_tokens'), per_layer('layer_dropout'))
+    skips = unet(len(kinds), block_length) if cfg.unet_skips else (None,) * len(kinds)
+    made = Plan(kinds, order, block_length, per_layer('shift_tokens'), per_layer('layer_dropout'), skips)
+    made.steps()  # checks the order
+    return made
 
 
 def layout(cfg: Any) -> tuple[tuple[str, ...], int]:
@@ -146,6 +157,20 @@ def layout(cfg: Any) -> tuple[tuple[str, ...], int]:
         ends = cfg.sandwich_coef
         return ('a',) * ends + block * (cfg.depth - ends) + ('f',) * ends, 1
     return block * (1 if cfg.weight_tie_layers else cfg.depth), len(block)
+
+
+def unet(built: int, block_length: int) -> tuple[int | None, ...]:
+    """The first layer of each block in the second half is joined by the stream of its mirror image in the first (2209.12152).
+
+    Of an odd number of blocks, as many late ones as there are early ones. Layouts without blocks pair single layers.
+    """
+    blocks = built // block_length
+    if blocks < 2:
+        raise FlagError('unet_skips=True pairs the blocks of two halves, and there is only one; raise depth')
+    sources: list[int | None] = [None] * built
+    for early in range(blocks // 2):
+        sources[(blocks - 1 - early) * block_length] = early * block_length
+    return tuple(sources)
 
 
 def par_layout(block: tuple[str, ...], depth: int, ratio: int) -> tuple[str, ...]:

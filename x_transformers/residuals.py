@@ -1,4 +1,5 @@
-"""How a branch joins the stream it read from: sum, scaled sum (2110.09456), gate (1910.06764), ResiDual (2304.14802).
+"""How a branch joins the stream it read from: sum, scaled sum (2110.09456), gate (1910.06764), ResiDual (2304.14802),
+hyper-connections (2409.19606).
 
 A residual `prepare`s the stream, giving the branch its input, and then joins the branch's output to it.
 """
@@ -10,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from x_transformers.call import Depth
 from x_transformers.errors import FlagError
-from x_transformers.flags import Config, Rules, at_most_one, flag, pick
+from x_transformers.flags import Config, Rules, at_most_one, demands, flag, pick
 
 Prepared = tuple[Tensor, Tensor, dict[str, Any]]  # branch input, residual, keywords for joining
 
@@ -79,6 +81,57 @@ class ResiDual(Residual):
         return super().forward(x, residual)
 
 
+class HyperConnection(nn.Module):
+    """Several streams; each branch reads a learned mix of them and is written back to all (Zhu et al. 2024, 2409.19606).
+
+    The stream is (b S, n, dim), S = `num_residual_streams` fastest. For each token the S streams R and their norm N give
+
+        A = a f(N A_dyn) + A_stat  (S, V + S),    B = c f(N b_dyn) + b_stat  (S),    f = tanh
+
+    The first V = `num_input_views` columns of A mix what the branch reads, (b, n, dim) or (V, b, n, dim); the other S
+    mix the streams that stay, to which B spreads the output of the branch.
+    """
+
+    def __init__(self, dim: int, *, layer_index: int, num_residual_streams: int, num_input_views: int = 1, tanh: bool = True):
+        super().__init__()
+        s, v = num_residual_streams, num_input_views
+        self.num_residual_streams, self.num_input_views = s, v
+        self.act = nn.Tanh() if tanh else nn.Identity()
+        reads = torch.zeros(s, v)
+        reads[layer_index % s] = 1.0
+
+        self.static_beta = nn.Parameter(torch.ones(s))
+        self.static_alpha = nn.Parameter(torch.cat((reads, torch.eye(s)), dim=1))
+        self.dynamic_alpha_fn = nn.Parameter(torch.zeros(dim, s + v))
+        self.dynamic_alpha_scale = nn.Parameter(torch.tensor(1e-2))
+        self.dynamic_beta_fn = nn.Parameter(torch.zeros(dim))
+        self.dynamic_beta_scale = nn.Parameter(torch.tensor(1e-2))
+        self.norm = nn.LayerNorm(dim, bias=False)
+
+    def prepare(self, x: Tensor, depth: Depth | None = None) -> Prepared:
+        streams = rearrange(x, '(b s) n d -> b n s d', s=self.num_residual_streams)
+        normed = self.norm(streams)
+        alpha = self.act(normed @ self.dynamic_alpha_fn) * self.dynamic_alpha_scale + self.static_alpha  # b n s v+s
+        beta = self.act(normed @ self.dynamic_beta_fn) * self.dynamic_beta_scale + self.static_beta  # b n s
+        mixed = alpha.transpose(-1, -2) @ streams  # b n v+s d
+        views, kept = mixed[..., : self.num_input_views, :], mixed[..., self.num_input_views :, :]
+        inputs = views.squeeze(-2) if self.num_input_views == 1 else rearrange(views, 'b n v d -> v b n d')
+        return inputs, kept, {'beta': beta}
+
+    def forward(self, x: Tensor, residual: Tensor, *, beta: Tensor) -> Tensor:
+        return rearrange(x[:, :, None] * beta[..., None] + residual, 'b n s d -> (b s) n d')
+
+
+def spread_streams(x: Tensor, stream_emb: Tensor) -> Tensor:
+    """(b, n, d) to S streams (b S, n, d), told apart by `stream_emb` (S, d)."""
+    return (x[:, None] + stream_emb[:, None]).flatten(0, 1)
+
+
+def sum_streams(x: Tensor, streams: int) -> Tensor:
+    """(b S, n, d) to (b, n, d)."""
+    return reduce(x, '(b s) n d -> b n d', 'sum', s=streams) if streams > 1 else x
+
+
 RESIDUALS: dict[str, Callable[..., nn.Module]] = {'gate_residual': GRUGating, 'resi_dual': ResiDual}
 
 
@@ -93,21 +146,50 @@ class ResidualFlags(Config):
     )
     softclamp_output: bool = flag(False, 'Bound the last stream by a scaled tanh before the final norm.', paper='2408.00118')
     softclamp_output_value: float = flag(
-        30.0, 'Bound of the soft clamp of the stream.', example={'softclamp_output': True, 'softclamp_output_value': 2.0}, at_least=1e-6
+        30.0,
+        'Bound of the soft clamp of the stream.',
+        paper='2408.00118',
+        example={'softclamp_output': True, 'softclamp_output_value': 2.0},
+        at_least=1e-6,
+    )
+    num_residual_streams: int = flag(
+        1,
+        'So many residual streams, mixed for each branch by learned hyper-connections (in place of scaled residuals).',
+        paper='2409.19606',
+        example={'num_residual_streams': 2},
+        at_least=1,
+    )
+    qkv_receive_diff_residuals: bool = flag(
+        False,
+        'Queries, keys and values of self-attention each read a mix of their own.',
+        paper='2409.19606',
+        example={'num_residual_streams': 2, 'qkv_receive_diff_residuals': True},
     )
     residual_fn_kwargs: dict = flag(
         {}, 'Further keywords for the residual class.', example={'residual_fn_kwargs': {'scale_residual_constant': 0.5}}
     )
 
-    rules: ClassVar[Rules] = (at_most_one('gate_residual', 'resi_dual'),)
+    rules: ClassVar[Rules] = (
+        at_most_one('gate_residual', 'resi_dual', 'num_residual_streams'),
+        demands(
+            'qkv_receive_diff_residuals',
+            lambda c: c.num_residual_streams > 1,
+            'with num_residual_streams=1 there is nothing to mix. Raise num_residual_streams.',
+        ),
+    )
 
 
-def make_residual(cfg: Any, dim: int) -> nn.Module:
-    """A new residual of the kind the flags choose."""
-    kind: Any = pick(cfg, RESIDUALS, default=Residual)
-    own = {'scale': cfg.resi_dual_scale} if kind is ResiDual else {}
-    scaling = {'scale_residual': cfg.scale_residual, 'scale_residual_constant': cfg.scale_residual_constant}
+def make_residual(cfg: Any, kind: str, index: int) -> nn.Module:
+    """A new residual of the kind the flags choose, for the built layer number `index`."""
+    make: Any = pick(cfg, RESIDUALS, default=Residual)
+    keywords = {'scale_residual': cfg.scale_residual, 'scale_residual_constant': cfg.scale_residual_constant}
+    if make is ResiDual:
+        keywords['scale'] = cfg.resi_dual_scale
+    if cfg.num_residual_streams > 1:
+        views = 3 if kind == 'a' and cfg.qkv_receive_diff_residuals else 1
+        make = HyperConnection
+        keywords = {'layer_index': index, 'num_residual_streams': cfg.num_residual_streams, 'num_input_views': views}
     try:
-        return kind(dim, **own, **{**scaling, **cfg.residual_fn_kwargs})
+        return make(cfg.dim, **{**keywords, **cfg.residual_fn_kwargs})
     except TypeError as error:
-        raise FlagError(f'residual_fn_kwargs={cfg.residual_fn_kwargs!r} do not fit {kind.__name__}: {error}') from error
+        raise FlagError(f'residual_fn_kwargs={cfg.residual_fn_kwargs!r} do not fit {make.__name__}: {error}') from error

@@ -32,7 +32,8 @@ class ShiftTokens(nn.Module):
     """Cuts the features in `len(shifts)` parts and moves part k by `shifts[k]` tokens (later where positive).
 
     Alone, `forward(x (b, n, d), mask=None, **kwargs)` gives `fn` the shifted input. In a layer stack it remembers
-    its latest inputs, so that a sequence run in pieces is shifted across the cuts.
+    its latest inputs, so that a sequence run in pieces is shifted across the cuts; there x may also be the separate
+    inputs (3, b, n, d) of queries, keys and values.
     """
 
     takes_call = True
@@ -54,10 +55,10 @@ class ShiftTokens(nn.Module):
             x = x.masked_fill(call.padding[..., None], 0.0)
         if call.mask is not None and getattr(self.fn, 'takes_call', False):  # as in 2.0.1, where only attention is told
             x = x.masked_fill(~call.mask[..., None], 0.0)
-        tail, inner = (state.rows, state.inner) if isinstance(state, Tail) else (None, state)
+        tail, inner = (state.rows.movedim(0, -3), state.inner) if isinstance(state, Tail) else (None, state)
         shifted, tail = self.shift(x, tail)
         y, inner = run_branch(self.fn, shifted, call, depth, inner)
-        return y, Tail(tail, inner) if call.keep_state else None
+        return y, Tail(tail.movedim(-3, 0), inner) if call.keep_state else None  # a state has the batch in front
 
     def shift(self, x: Tensor, tail: Tensor | None) -> tuple[Tensor, Tensor]:
         """The shifted input and the tail that the next call needs."""

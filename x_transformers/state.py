@@ -69,8 +69,13 @@ class Keys:
         shorten = lambda t: torch.cat((t[..., : self.lead, :], t[..., self.lead + cut :, :]), dim=-2)
         return Keys({name: shorten(t) for name, t in self.records.items()}, self.lead, _trim(self.memory_mask, cut))
 
+    def rewrite(self, name: str, t: Tensor) -> Keys:
+        """Other values for one record of all keys."""
+        return replace(self, records={**self.records, name: t})
+
     def rewind(self, count: int) -> Keys:
         """Forget the latest `count` tokens."""
+        check_rewind(self.records, count)
         return replace(self, records={name: t[..., : t.shape[-2] - count, :] for name, t in self.records.items()})
 
 
@@ -114,7 +119,13 @@ class FixedKeys:
             t[..., begin : begin + self.lead, :] = t[..., self.begin : self.begin + self.lead, :].clone()
         return replace(self, begin=begin, memory_mask=_trim(self.memory_mask, cut))
 
+    def rewrite(self, name: str, t: Tensor) -> FixedKeys:
+        whole = self.buffers[name].clone()  # an older state still reads the numbers it had
+        whole[..., self.begin : self.end, :] = t
+        return replace(self, buffers={**self.buffers, name: whole})
+
     def rewind(self, count: int) -> FixedKeys:
+        check_rewind(self.buffers, count)
         return replace(self, end=self.end - count)
 
     def _compact(self) -> FixedKeys:
@@ -141,7 +152,7 @@ class ContextKeys:
 class Tail:
     """The latest inputs of a branch, for branches that look a fixed number of tokens back."""
 
-    rows: Tensor  # (..., reach, dim)
+    rows: Tensor  # (b, ..., reach, dim)
     inner: Any  # state of the branch inside
 
     def keep(self, count: int) -> Tail:
@@ -150,6 +161,31 @@ class Tail:
     def rewind(self, count: int) -> Tail:
         raise DecodeError(
             f'shift_tokens cannot take back {count} tokens: it remembers only its latest {self.rows.shape[-2]} inputs. '
+            'Keep the state from before those tokens instead.'
+        )
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What attention remembers, and what the module beside it does."""
+
+    hidden: Any  # (b, ...) tensors
+    inner: Any
+
+    def keep(self, count: int) -> Beside:
+        return replace(self, inner=self.inner.keep(count))
+
+    def rewind(self, count: int) -> Beside:
+        raise DecodeError(
+            f'attn_hybrid_module cannot take back {count} tokens: they are in its state. Keep the state from before those tokens.'
+        )
+
+
+def check_rewind(records: Records, count: int) -> None:
+    """Records that later tokens wrote to cannot be taken back."""
+    if 'deselected' in records:
+        raise DecodeError(
+            f'attn_selective cannot take back {count} tokens: what they deselected is summed up with the rest. '
             'Keep the state from before those tokens instead.'
         )
 
@@ -217,24 +253,26 @@ class StackState:
 
 def check_room(state: StackState, new: int) -> None:
     """Whether every preallocated layer of a stack has room for `new` tokens."""
-    for layer in state.layers:
-        inner = layer.inner if isinstance(layer, Tail) else layer
+    for inner in state.layers:
+        while isinstance(inner, (Tail, Beside)):
+            inner = inner.inner
         if isinstance(inner, Fresh) and inner.capacity is not None and new > inner.capacity:
             raise DecodeError(_full(inner.capacity, new))
         if isinstance(inner, FixedKeys) and inner.length + new > inner.capacity:
             raise DecodeError(_full(inner.capacity, inner.length + new))
 
 
-def map_tensors(fn: Callable[[Tensor], Tensor], state: Any) -> Any:
-    """`fn` of every tensor of a state, in a state of the same structure."""
+def map_tensors(fn: Callable[..., Tensor], state: Any, *others: Any) -> Any:
+    """`fn` of every tensor of a state, in a state of the same structure; of several alike states, of their tensors together."""
     if isinstance(state, Tensor):
-        return fn(state)
+        return fn(state, *others)
     if isinstance(state, dict):
-        return {key: map_tensors(fn, value) for key, value in state.items()}
-    if isinstance(state, tuple):
-        return tuple(map_tensors(fn, value) for value in state)
+        return {key: map_tensors(fn, value, *(other[key] for other in others)) for key, value in state.items()}
+    if isinstance(state, (tuple, list)):
+        return type(state)(map_tensors(fn, *values) for values in zip(state, *others, strict=True))
     if is_dataclass(state) and not isinstance(state, type):
-        return replace(state, **{f.name: map_tensors(fn, getattr(state, f.name)) for f in fields(state)})
+        each = {f.name: [getattr(one, f.name) for one in (state, *others)] for f in fields(state)}
+        return replace(state, **{name: map_tensors(fn, *values) for name, values in each.items()})
     return state
 
 

@@ -44,6 +44,7 @@ def ids(*shape: int) -> Tensor:
 # models and states that rows share: the rows themselves compute nothing
 STACK, CROSS, SHIFTED, ENCODER = decoder(), decoder(cross_attend=True), decoder(shift_tokens=1), encoder()
 ROTARY, DEEP = decoder(rotary_pos_emb=True), decoder(depth=2)
+CONDITIONED, REINJECTED = decoder(use_adaptive_rmsnorm=True, dim_condition=6), decoder(reinject_input=True)
 PREFIX = PrefixDecoder(dim=16, depth=1, heads=4, attn_dim_head=8)
 ATTENTION = Attention(16, heads=4, dim_head=8)
 NET, HEADLESS = wrapper(), wrapper(return_only_embed=True)
@@ -52,6 +53,7 @@ X, ALLOWED = torch.zeros(2, 4, 16), torch.ones(4, 4, dtype=torch.bool)
 with torch.no_grad():
     _, STATE = STACK(X, return_state=True)
     _, SHIFT_STATE = SHIFTED(X, return_state=True)
+    _, CONDITIONED_STATE = CONDITIONED(X, condition=torch.zeros(2, 6), return_state=True)
     _, FULL_STATE = NET(ids(2, 8), return_state=True)
     _, CACHE = STACK(X, return_hiddens=True)
     _, ENCODED = ENCODER(X, return_hiddens=True)
@@ -60,7 +62,10 @@ PLACE = 'fill the same place'
 FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     'a misspelt flag of cross-attention': (lambda: decoder(cross_attn_qk_nrm=True), ("did you mean 'cross_attn_qk_norm'?",)),
     'a prefix alone': (lambda: decoder(attn_=True), ("unknown flag 'attn_'",)),
-    'a prefix at attention itself': (lambda: Attention(16, attn_flash=True), ("unknown flag 'attn_flash'", 'catalogue(AttentionConfig)')),
+    'a prefix at attention itself': (lambda: Attention(16, attn_flash=True), ("unknown flag 'attn_flash'; did you mean 'flash'?",)),
+    'a flag of attention without its prefix': (
+        lambda: decoder(qk_norm=True), ("unknown flag 'qk_norm'; did you mean 'attn_qk_norm' or 'cross_attn_qk_norm'?",)
+    ),
     'the width of attention in a stack': (lambda: decoder(attn_dim=2), ("'attn_dim' cannot be set", 'Leave it out')),
     'a cross-attender told not to attend': (lambda: CrossAttender(dim=16, depth=1, cross_attend=False), ("'cross_attend' cannot be set",)),
     'too many values by position': (lambda: FeedForward(*[16] * 12), ('at most 11 positional', 'use keywords')),
@@ -115,6 +120,25 @@ FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         ('attn_rotate_num_heads=2', 'kv_heads', 'Leave out')),
     'custom and tied layers': (lambda: decoder(custom_layers='af', weight_tie_layers=True), ('custom_layers', 'weight_tie_layers=True')),
     'custom layers and PAR': (lambda: decoder(custom_layers='af', par_ratio=2), ('custom_layers', 'par_ratio=2', PLACE)),
+    'two adaptive norms': (lambda: decoder(use_adaptive_layernorm=True, use_adaptive_rmsnorm=True), ('use_adaptive_rmsnorm=True', PLACE)),
+    'an adaptive and a simple norm': (lambda: decoder(use_rmsnorm=True, use_adaptive_rmsnorm=True), ('use_rmsnorm=True', PLACE)),
+    'two layer scales': (lambda: decoder(use_layerscale=True, use_adaptive_layerscale=True), ('use_layerscale=True', PLACE)),
+    'no stream': (lambda: decoder(num_residual_streams=0), ('num_residual_streams=0', 'at least 1')),
+    'streams and a gated residual': (lambda: decoder(num_residual_streams=2, gate_residual=True), ('num_residual_streams=2', PLACE)),
+    'streams and ResiDual': (lambda: decoder(num_residual_streams=2, resi_dual=True), ('num_residual_streams=2', PLACE)),
+    'different mixes of one stream': (
+        lambda: decoder(qkv_receive_diff_residuals=True), ('qkv_receive_diff_residuals=True', 'num_residual_streams=1', 'Raise')),
+    'an unknown keyword of hyper-connections': (
+        lambda: decoder(num_residual_streams=2, residual_fn_kwargs={'tahn': False}), ('residual_fn_kwargs', 'tahn')),
+    'skips over one block': (lambda: decoder(unet_skips=True), ('unet_skips=True', 'only one', 'raise depth')),
+    'skips over shared layers': (
+        lambda: decoder(unet_skips=True, weight_tie_layers=True, depth=2), ('unet_skips=True', 'weight_tie_layers=True')),
+    'skips and an order that is too early': (
+        lambda: Decoder(dim=16, custom_layers='ffff', unet_skips=True, layers_execute_order=(2, 3)),
+        ('layers_execute_order=(2, 3)', 'unet_skips=True', 'run it later')),
+    'a share of the context above one': (
+        lambda: decoder(cross_attend=True, cross_attn_tokens_dropout=1.5), ('cross_attn_tokens_dropout=1.5', 'at most 1')),
+    'positions for the keywords of a decoder': (lambda: Decoder(16, 2), ('use keywords',)),
     'no kernel left': (
         lambda: decoder(attn_flash=True, attn_attend_sdp_kwargs=
         dict.fromkeys(('enable_flash', 'enable_mem_efficient', 'enable_math'), False)),
@@ -153,6 +177,23 @@ INPUTS: dict[str, Row] = {
     'hidden keys as numbers': (InputError, lambda: STACK(X, self_attn_kv_mask=torch.ones(2, 4)), ('self_attn_kv_mask', 'torch.bool')),
     'an attention mask of other heads': (InputError, lambda: STACK(X, attn_mask=ALLOWED.expand(3, 4, 4)), ('attn_mask', '(3, 4, 4)')),
     'an additive attention mask': (InputError, lambda: STACK(X, attn_mask=torch.zeros(4, 4)), ('attn_mask has dtype', 'torch.bool')),
+    'no condition': (InputError, lambda: CONDITIONED(X), ('condition is missing', '(b, 6)')),
+    'a condition that nothing follows': (InputError, lambda: STACK(X, condition=X), ('condition was given', 'use_adaptive_rmsnorm=True')),
+    'a condition of another width': (
+        InputError, lambda: CONDITIONED(X, condition=torch.zeros(2, 16)), ('condition has shape (2, 16)', '(2, 6)')),
+    'a condition of another batch': (
+        InputError, lambda: CONDITIONED(X, condition=torch.zeros(3, 6)), ('condition has shape (3, 6)', '(2, 6)')),
+    'conditions of fewer tokens': (
+        InputError, lambda: CONDITIONED(X, condition=torch.zeros(2, 3, 6)), ('(2, 3, 6)', '(2, 4, 6)', 'new ones')),
+    'conditions of tokens to come': (
+        InputError, lambda: CONDITIONED(X[:, :1], condition=torch.zeros(2, 9, 6), state=CONDITIONED_STATE),
+        ('(2, 9, 6)', '(2, 1, 6) or (2, 5, 6)', 'so far')),
+    'conditions without those of memories': (
+        InputError, lambda: CONDITIONED(X, condition=torch.zeros(2, 4, 6), mems=[X[:, :3]]), ('(2, 4, 6)', '(2, 7, 6)', 'memories')),
+    'a word for a condition': (InputError, lambda: CONDITIONED(X, condition='warm'), ('condition must be a tensor', 'str')),
+    'an injection of another width': (
+        InputError, lambda: STACK(X, in_attn_cond=torch.zeros(2, 8)), ('in_attn_cond has shape (2, 8)', '(2, 16)')),
+    'an injection and the input again': (InputError, lambda: REINJECTED(X, in_attn_cond=X), ('in_attn_cond', 'reinject_input=True', 'one')),
     'a bias of another shape': (InputError, lambda: STACK(X, attn_bias=torch.zeros(3, 3)), ('attn_bias', '(3, 3)', '4')),
     'positions of another length in a stack': (InputError, lambda: ROTARY(X, pos=torch.arange(3)), ('pos', '(3,)', '4')),
     'memory masks as a tensor': (InputError, lambda: STACK(X, mems=[X], mem_masks=ALLOWED[:2]), ('mem_masks must be a list', 'Tensor')),

@@ -43,7 +43,35 @@ TOGETHER = {  # flags that meet in one formula
     'gates, shifted, memory keys': {
         'attn_gate_values': True, 'attn_gate_value_heads': True, 'attn_on_attn': True, 'shift_tokens': 1, 'attn_num_mem_kv': 1,
     },
+    'streams, skips, adaptive norm': {'num_residual_streams': 3, 'unet_skips': True, 'use_adaptive_rmsnorm': True, 'depth': 3},
+    'streams split for queries, keys and values, shifted, scaled, injected': {
+        'num_residual_streams': 2, 'qkv_receive_diff_residuals': True, 'shift_tokens': 1, 'use_layerscale': True, 'reinject_input': True,
+        'rotary_pos_emb': True,
+    },
+    'streams after norms that follow a condition': {
+        'num_residual_streams': 2, 'pre_norm': False, 'use_adaptive_layernorm': True, 'adaptive_condition_mlp': True, 'dim_condition': 24,
+    },
+    'adaptive norms and scale in a sandwich, cross-attention': {
+        'use_adaptive_layernorm': True, 'use_adaptive_layerscale': True, 'sandwich_norm': True, 'cross_attend': True, 'shift_tokens': 1,
+    },
+    'conditions per token, two streams': {
+        'use_adaptive_rmsnorm': True, 'use_adaptive_layerscale': True, 'adaptive_condition_mlp': True, 'dim_condition': 8,
+        'num_residual_streams': 2, 'shift_tokens': 1,
+    },
+    'conditions per token, ResiDual': {'resi_dual': True, 'use_adaptive_layernorm': True, 'rel_pos_bias': True},
+    'injections per token, gated': {'learned_reinject_input_gate': True, 'num_residual_streams': 2, 'alibi_pos_bias': True},
+    'skips over macaron blocks with cross-attention, context dropout': {
+        'unet_skips': True, 'macaron': True, 'cross_attend': True, 'cross_attn_tokens_dropout': 0.5, 'depth': 3,
+    },
+    'skips between single layers, gated injection': {
+        'unet_skips': True, 'sandwich_coef': 1, 'reinject_input': True, 'learned_reinject_input_gate': True,
+    },
 }  # fmt: skip
+PER_TOKEN = {  # cases in which these inputs are given for each token, (b, n, d)
+    'conditions per token, two streams': ('condition',),
+    'conditions per token, ResiDual': ('condition', 'in_attn_cond'),
+    'injections per token, gated': ('in_attn_cond',),
+}
 
 
 @dataclass(frozen=True)
@@ -68,6 +96,22 @@ class Case:
     def context_width(self) -> int | None:
         """Width of the context that the stack looks at, if it does."""
         return self.stack.get('cross_attn_dim_context', BASE['dim']) if self.stack.get('cross_attend') else None
+
+    @property
+    def context_placed(self) -> bool:
+        """Whether cross-attention is turned by rotary positions: its heads must be wide enough."""
+        rotary, width = any(name.startswith('rotary') for name in self.stack), self.keywords['attn_dim_head']
+        return rotary and self.stack.get('cross_attn_dim_head', width) >= self.stack.get('rotary_emb_dim', width // 2)
+
+    @property
+    def condition_width(self) -> int | None:
+        """Width of the condition that parts of the stack follow, if any do."""
+        return self.stack.get('dim_condition', BASE['dim']) if any(name.startswith('use_adaptive_') for name in self.stack) else None
+
+    @property
+    def per_token(self) -> tuple[str, ...]:
+        """Inputs that are given for each token."""
+        return PER_TOKEN.get(self.name, ())
 
     @property
     def without(self) -> Case:
@@ -100,7 +144,7 @@ def refused(kind: type, case: Case) -> bool:
     return False
 
 
-NOT_BY_TOKEN = {  # flags that ask for more inputs, or return anything but logits for each token: see test_models.py
+NOT_BY_TOKEN = {  # flags that ask for more inputs, or return anything but logits for each token: see test_every_model.py
     'embed_num_tokens', 'num_output_heads', 'squeeze_out_last_dim', 'recycling', 'train_max_recycle_steps', 'average_pool_embed',
     'use_cls_token', 'num_cls_tokens', 'memory_tokens_interspersed_every', 'emb_frac_gradient',
 }  # fmt: skip
@@ -129,6 +173,14 @@ DECODERS, ENCODERS = stack_cases(Decoder), stack_cases(Encoder)
 assert {case.name for case in stack_cases(Decoder)} >= {e.name for e in catalogue(Decoder.config_class) if e.example}
 
 
+CANNOT_REWIND = ('shift_tokens', 'attn_selective', 'attn_hybrid_module')  # what later tokens did is part of the state
+
+
+def cannot_rewind(case: Case) -> str | None:
+    """The flag that cannot take tokens back, if there is one."""
+    return next((name for name in CANNOT_REWIND if name in case.stack), None)
+
+
 def perturb(module: nn.Module) -> None:
     """Seeded noise on every parameter, so that parts that start at zero are alive."""
     generator = torch.Generator().manual_seed(1)
@@ -155,28 +207,48 @@ def build_model(case: Case, max_seq_len: int = 24) -> AutoregressiveWrapper:
 
 
 def embeddings(seed: int = 2, length: int = LENGTH) -> Tensor:
-    return torch.randn(BATCH, length, BASE['dim'], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return drawn(seed, length, BASE['dim'])
 
 
 def tokens(length: int = LENGTH, seed: int = 3) -> Tensor:
     return torch.randint(0, VOCABULARY, (BATCH, length), generator=torch.Generator().manual_seed(seed))
 
 
-def context_of(case: Case, rows: slice = slice(None)) -> dict[str, Tensor]:
-    """The context that a case needs; with rotary positions, rows whose contexts stand at different ones."""
-    if case.context_width is None:
-        return {}
-    context = torch.randn(BATCH, 5, case.context_width, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    if not any(name.startswith('rotary') for name in case.stack):
-        return {'context': context[rows]}
-    return {'context': context[rows], 'context_pos': torch.arange(5).expand(BATCH, -1).add(torch.arange(BATCH)[:, None])[rows]}
+def context_of(case: Case, rows: slice = slice(None), cols: slice = slice(None), memory: int = 0) -> dict[str, Tensor]:
+    """What a case is given besides its tokens: the context it looks at, the conditions it follows.
+
+    With rotary positions, rows of the context stand at different ones. Inputs per token are those of `memory` earlier
+    rows and of the tokens; `cols` cuts them.
+    """
+    given = {}
+    if case.context_width is not None:
+        given['context'] = drawn(4, 5, case.context_width)[rows]
+        if case.context_placed:
+            given['context_pos'] = torch.arange(5).expand(BATCH, -1).add(torch.arange(BATCH)[:, None])[rows]
+    widths = {'condition': case.condition_width, 'in_attn_cond': BASE['dim'] if 'in_attn_cond' in case.per_token else None}
+    for seed, (name, width) in enumerate(widths.items(), start=5):
+        if width is not None and name in case.per_token:
+            given[name] = torch.cat((drawn(seed + 2, 5, width)[:, 5 - memory :], drawn(seed, LENGTH, width)), dim=1)[rows, cols]
+        elif width is not None:
+            given[name] = drawn(seed, 1, width)[rows, 0]
+    return given
+
+
+def drawn(seed: int, length: int, width: int) -> Tensor:
+    return torch.randn(BATCH, length, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def so_far(inputs: dict[str, Any], n: int) -> dict[str, Any]:
+    """The inputs when only `n` tokens are there: those per token are cut."""
+    per_token = {name: t for name in ('condition', 'in_attn_cond') if (t := inputs.get(name)) is not None and t.ndim == 3}
+    return {**inputs, **{name: t[:, : t.shape[1] - LENGTH + n] for name, t in per_token.items()}}
 
 
 def in_pieces(stack: Any, x: Tensor, cut: tuple[int, ...], state: Any = None, **inputs: Any) -> tuple[Tensor, list[Any]]:
     """Outputs of a sequence run in pieces with the state passed on, and the state after each piece."""
     outs, states, at = [], [], 0
     for n in cut:
-        out, state = stack(x[:, at : at + n], state=state, return_state=True, **inputs)
+        out, state = stack(x[:, at : at + n], state=state, return_state=True, **so_far(inputs, at + n))
         outs.append(out)
         states.append(state)
         at += n

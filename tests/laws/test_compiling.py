@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from law_cases import DECODERS, Case, build_model, build_stack, context_of, embeddings, tokens
+import torch._dynamo
+from law_cases import DECODERS, Case, build_model, build_stack, context_of, embeddings, so_far, tokens
 from torch.export import Dim
 
 from x_transformers import Decoder
@@ -16,7 +17,10 @@ def test_a_stack_compiles_into_one_graph_and_gives_the_same(case: Case) -> None:
     stack, x, inputs = build_stack(Decoder, case), embeddings(), context_of(case)
     compiled = torch.compile(stack, fullgraph=True, backend='eager')
     for n in (12, 7, 9):
-        assert (compiled(x[:, :n], **inputs) - stack(x[:, :n], **inputs)).abs().max() < 1e-10
+        part = so_far(inputs, n)
+        with torch._dynamo.config.patch(allow_rnn=True):  # PyTorch's own switch for a GRU beside attention
+            out = compiled(x[:, :n], **part)
+        assert (out - stack(x[:, :n], **part)).abs().max() < 1e-10
 
 
 @pytest.mark.parametrize('flags', [{}, {'rotary_pos_emb': True, 'attn_kv_heads': 2}, {'rel_pos_bias': True}, {'shift_tokens': 1}], ids=str)

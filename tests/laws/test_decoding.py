@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import pytest
 import torch
-from law_cases import DECODERS, ENCODERS, LENGTH, Case, build_model, build_stack, context_of, embeddings, in_pieces, tokens, wrapper_cases
+from law_cases import (
+    DECODERS,
+    ENCODERS,
+    LENGTH,
+    Case,
+    build_model,
+    build_stack,
+    cannot_rewind,
+    context_of,
+    embeddings,
+    in_pieces,
+    so_far,
+    tokens,
+    wrapper_cases,
+)
 
 from x_transformers import Decoder, Encoder, PrefixDecoder
 from x_transformers.errors import DecodeError
@@ -13,7 +27,7 @@ CUTS = ((5, 1, 1, 4, 1), (1,) * LENGTH, (LENGTH,), (7, 5), (2, 7, 3))
 BOUND = 1e-10
 MODELS = [*(Case(case.name, case.stack) for case in DECODERS), *wrapper_cases()]
 HEADLESS = {'return_only_embed'}  # nothing to generate with
-GENERATORS = [case for case in MODELS if case.name not in HEADLESS]
+GENERATORS = [case for case in MODELS if case.name not in HEADLESS and not case.per_token]  # what belongs to tokens to come is unknown
 
 
 def differ(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -47,7 +61,7 @@ def test_pieces_of_a_left_padded_batch_equal_the_whole(case: Case) -> None:
 def test_pieces_after_transformer_xl_memory_equal_the_whole(case: Case) -> None:
     stack, x = build_stack(Decoder, case), embeddings()
     layers = sum(step.kind == 'a' for step in stack.plan.steps())
-    inputs = {**context_of(case), 'mems': [embeddings(seed=10 + i, length=3) for i in range(layers)]}
+    inputs = {**context_of(case, memory=3), 'mems': [embeddings(seed=10 + i, length=3) for i in range(layers)]}
     with torch.no_grad():
         whole = stack(x, **inputs)
         for capacity in (None, LENGTH):
@@ -78,8 +92,8 @@ def test_a_state_can_be_rewound_or_says_why_not(case: Case) -> None:
         whole = stack(x, **inputs)
         for capacity in (None, LENGTH + 4):
             _, (state,) = in_pieces(stack, x[:, :9], (9,), stack.empty_state(capacity=capacity), **inputs)
-            if 'shift_tokens' in case.stack:
-                with pytest.raises(DecodeError, match='shift_tokens cannot take back 3 tokens'):
+            if name := cannot_rewind(case):
+                with pytest.raises(DecodeError, match=f'{name} cannot take back 3 tokens'):
                     state.rewind(3)
                 continue
             out, _ = stack(x[:, 6:], state=state.rewind(3), return_state=True, **inputs)
@@ -89,7 +103,7 @@ def test_a_state_can_be_rewound_or_says_why_not(case: Case) -> None:
 @pytest.mark.parametrize('case', DECODERS, ids=str)
 def test_a_state_rewound_to_nothing_starts_again(case: Case) -> None:
     stack, x, inputs = build_stack(Decoder, case), embeddings(), context_of(case)
-    if 'shift_tokens' in case.stack:  # refuses, as above
+    if cannot_rewind(case):  # refuses, as above
         return
     with torch.no_grad():
         whole = stack(x, **inputs)
@@ -107,13 +121,13 @@ def test_a_state_forgets_the_same_however_it_is_kept(case: Case) -> None:
         for capacity in (None, 8):
             state, each = stack.empty_state(capacity=capacity), []
             for t in range(LENGTH):
-                out, state = stack(x[:, t : t + 1], state=state.keep(5), return_state=True, **inputs)
+                out, state = stack(x[:, t : t + 1], state=state.keep(5), return_state=True, **so_far(inputs, t + 1))
                 each.append(out)
             assert state.length == 6
             assert state.seen == LENGTH
             outs.append(torch.cat(each, dim=1))
         assert differ(outs[0], outs[1]) < BOUND
-        assert differ(outs[0][:, :6], stack(x[:, :6], **inputs)) < BOUND
+        assert differ(outs[0][:, :6], stack(x[:, :6], **so_far(inputs, 6))) < BOUND
 
 
 @pytest.mark.parametrize('case', DECODERS, ids=str)
@@ -135,8 +149,8 @@ def test_positions_of_ones_own_travel_with_the_pieces(case: Case) -> None:
     pos = torch.tensor([[0, 1, 2, 4, 5, 7, 8, 9, 12, 13, 14, 20], [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]])
     with torch.no_grad():
         whole, outs, state = stack(x, pos=pos, **inputs), [], None
-        for part, where in zip(x.split((5, 1, 6), dim=1), pos.split((5, 1, 6), dim=1), strict=True):
-            out, state = stack(part, pos=where, state=state, return_state=True, **inputs)
+        for begin, end in ((0, 5), (5, 6), (6, LENGTH)):
+            out, state = stack(x[:, begin:end], pos=pos[:, begin:end], state=state, return_state=True, **so_far(inputs, end))
             outs.append(out)
     assert differ(torch.cat(outs, dim=1), whole) < BOUND
 
@@ -191,14 +205,11 @@ def test_a_model_goes_on_by_state_and_by_cache_alike(case: Case) -> None:
     net, x, inputs = build_model(case).net, tokens(), context_of(case)
     with torch.no_grad():
         whole = net(x, **inputs)
-        state, outs = net.empty_state(capacity=LENGTH), []
-        for part in x.split((4, 1, 7), dim=1):
-            out, state = net(part, state=state, return_state=True, **inputs)
-            outs.append(out)
-        assert differ(torch.cat(outs, dim=1), whole) < BOUND
-        first, cache = net(x[:, :5], return_intermediates=True, **inputs)
-        second, cache = net(x[:, :6], cache=cache, return_intermediates=True, **inputs)  # 2.0.1's way: the whole sequence so far
-        third, cache = net(x[:, 6:9], cache=cache, return_intermediates=True, **inputs)  # or the new tokens
+        out, _ = in_pieces(net, x, (4, 1, 7), net.empty_state(capacity=LENGTH), **inputs)
+        assert differ(out, whole) < BOUND
+        first, cache = net(x[:, :5], return_intermediates=True, **so_far(inputs, 5))
+        second, cache = net(x[:, :6], cache=cache, return_intermediates=True, **so_far(inputs, 6))  # 2.0.1's way: the whole so far
+        third, cache = net(x[:, 6:9], cache=cache, return_intermediates=True, **so_far(inputs, 9))  # or the new tokens
         fourth = net(x, cache=cache, **inputs)
         assert differ(torch.cat((first, second, third, fourth), dim=1), whole) < BOUND
 
@@ -206,11 +217,8 @@ def test_a_model_goes_on_by_state_and_by_cache_alike(case: Case) -> None:
 def left_padded(case: Case, cut: tuple[int, ...]) -> None:
     net, x, given = build_model(case).net, tokens(), {**context_of(case), 'seq_start_pos': torch.tensor([0, 4])}
     with torch.no_grad():
-        whole, outs, state = net(x, **given), [], net.empty_state(capacity=LENGTH)
-        for part in x.split(cut, dim=1):
-            out, state = net(part, state=state, return_state=True, **given)
-            outs.append(out)
-        out = torch.cat(outs, dim=1)
+        whole = net(x, **given)
+        out, _ = in_pieces(net, x, cut, net.empty_state(capacity=LENGTH), **given)
     assert differ(out[0], whole[0]) < BOUND
     assert differ(out[1, 4:], whole[1, 4:]) < BOUND
 
@@ -231,11 +239,13 @@ def test_a_first_chunk_of_padding_alone_is_exact_or_refused(case: Case) -> None:
 def relative(case: Case) -> bool:
     """Whether only distances count, so that memories may make the tokens start at zero again.
 
-    Rotary turns a query against memory keys and placed contexts, which stay where they are.
+    Rotary turns a query against memory keys and placed contexts, which stay where they are. Memories are rows before
+    anything is shifted or injected, and one row serves keys and values; what cannot be rewound remembers more than rows.
     """
     rotary = any(name.startswith('rotary') for name in case.stack)
     fixed = 'attn_num_mem_kv' in case.stack or case.context_width is not None
-    return 'shift_tokens' not in case.stack and not (rotary and fixed)
+    differs = {'reinject_input', 'qkv_receive_diff_residuals'} & set(case.stack)
+    return not differs and not cannot_rewind(case) and not case.per_token and not (rotary and fixed)
 
 
 @pytest.mark.parametrize('case', [case for case in DECODERS if relative(case)], ids=str)

@@ -18,7 +18,7 @@ def test_left_padding_changes_nothing(case: Case) -> None:
     stack, x = build_stack(Decoder, case), embeddings()
     with torch.no_grad():
         padded = stack(x, seq_start_pos=torch.tensor([0, 4]), **context_of(case))
-        alone = stack(x[SECOND, 4:], **context_of(case, SECOND))
+        alone = stack(x[SECOND, 4:], **context_of(case, SECOND, slice(4, None)))
     assert (padded[SECOND, 4:] - alone).abs().max() < 1e-10
     assert padded.isfinite().all()
 
@@ -39,7 +39,7 @@ def test_right_padding_changes_nothing(case: Case) -> None:
     mask = torch.arange(LENGTH) < torch.tensor([[LENGTH], [7]])
     with torch.no_grad():
         padded = stack(x, mask=mask, **context_of(case))
-        alone = stack(x[SECOND, :7], **context_of(case, SECOND))
+        alone = stack(x[SECOND, :7], **context_of(case, SECOND, slice(7)))
     assert (padded[SECOND, :7] - alone).abs().max() < 1e-10
 
 
@@ -64,7 +64,7 @@ def test_rows_do_not_see_each_other(kind: type, case: Case) -> None:
 def test_padding_of_a_context_changes_nothing(case: Case) -> None:
     stack, x, inputs = build_stack(Decoder, case), embeddings(), context_of(case)
     mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
-    short = {name: t[:, :3] for name, t in context_of(case, SECOND).items()}
+    short = {name: t[:, :3] if name.startswith('context') else t for name, t in context_of(case, SECOND).items()}
     with torch.no_grad():
         padded, _ = in_pieces(stack, x, (5, 1, 6), context_mask=mask, **inputs)
         alone = stack(x[SECOND], **short)
@@ -78,8 +78,8 @@ def test_padding_in_front_of_memories_changes_nothing(case: Case) -> None:
     mems = [embeddings(seed=10 + i, length=5) for i in range(layers)]
     masks = [torch.tensor([[True] * 5, [False] * 2 + [True] * 3])] * layers
     with torch.no_grad():
-        padded, _ = in_pieces(stack, x, (5, 1, 6), mems=mems, mem_masks=masks, **context_of(case))
-        alone = stack(x[SECOND], mems=[mem[SECOND, 2:] for mem in mems], **context_of(case, SECOND))
+        padded, _ = in_pieces(stack, x, (5, 1, 6), mems=mems, mem_masks=masks, **context_of(case, memory=5))
+        alone = stack(x[SECOND], mems=[mem[SECOND, 2:] for mem in mems], **context_of(case, SECOND, memory=3))
     assert (padded[SECOND] - alone).abs().max() < 1e-10
 
 
@@ -89,8 +89,10 @@ def test_left_padding_behind_memories_changes_nothing(case: Case) -> None:
     layers = sum(step.kind == 'a' for step in stack.plan.steps())
     mems = [embeddings(seed=10 + i, length=3) for i in range(layers)]
     with torch.no_grad():
-        padded = stack(x, mems=mems, seq_start_pos=start, **context_of(case))
-        alone = stack(x[SECOND, 4:], mems=[mem[SECOND] for mem in mems], **context_of(case, SECOND))
+        padded = stack(x, mems=mems, seq_start_pos=start, **context_of(case, memory=3))
+        inputs = context_of(case, SECOND, memory=3)
+        inputs |= {name: torch.cat((inputs[name][:, :3], inputs[name][:, 7:]), dim=1) for name in case.per_token}
+        alone = stack(x[SECOND, 4:], mems=[mem[SECOND] for mem in mems], **inputs)
     assert (padded[SECOND, 4:] - alone).abs().max() < 1e-10
 
 

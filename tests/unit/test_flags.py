@@ -36,6 +36,7 @@ class Leaf(Config):
     only_self: bool = flag(False, 'For the first leaf.', scope='self')
     only_cross: bool = flag(False, 'For the second leaf.', scope='cross')
     kind: str = flag('plain', 'What kind.')
+    part: list | None = flag(None, 'A part.', example=lambda: {'part': [], '^wide': True})
 
     rules: ClassVar[Rules] = (at_most_one('fast', 'slow'),)
 
@@ -84,6 +85,7 @@ def test_what_concerns_one_sibling_alone_is_not_inherited_and_not_taken_by_the_o
         made(leaf_other_only_self=True)
     with pytest.raises(FlagError, match="'leaf_only_cross' concerns cross-attention only"):
         made(leaf_only_cross=True)
+    assert made(leaf_only_cross=False, leaf_other_only_self=False) == made()
 
 
 def test_shared_and_fixed_fields_follow_the_place_and_cannot_be_set() -> None:
@@ -94,10 +96,55 @@ def test_shared_and_fixed_fields_follow_the_place_and_cannot_be_set() -> None:
             made(**{name: 3})
 
 
+def test_what_the_place_decides_is_not_inherited_either() -> None:
+    cfg = made(leaf_kind='bent')
+    assert (cfg.leaf.kind, cfg.other.kind) == ('bent', 'fixed')
+    assert cfg.keywords() == {'dim': 8, 'leaf_kind': 'bent'}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedRoot(Root):
+    fixed = ('wide',)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair(Config):
+    dim: int = flag(doc='Width.')
+    left: Root = group(FixedRoot, 'left_', shares=('dim',))
+    right: Root = group(Root, 'right_', inherits='left', shares=('dim',))
+
+
+def test_groups_may_nest() -> None:
+    cfg = parse(Pair, {'dim': 8, 'left_leaf_amount': 2, 'left_leaf_other_only_cross': True, 'right_leaf_other_slow': True})
+    assert (cfg.left.leaf.amount, cfg.left.other.amount, cfg.right.other.amount) == (2, 2, 2)
+    assert cfg.left.other.only_cross and cfg.right.other.slow
+    assert parse(Pair, cfg.keywords()) == cfg
+    assert lookup(cfg, 'left_leaf_other_only_cross') and is_on(cfg, 'right_leaf_other_slow')
+    with pytest.raises(FlagError, match='left_leaf_fast=True and left_leaf_slow=True cannot be combined'):
+        parse(Pair, {'dim': 8, 'left_leaf_fast': True, 'left_leaf_slow': True})
+
+
+def test_the_catalogue_of_nested_groups_lists_what_can_be_set_and_nothing_else() -> None:
+    names = {entry.name for entry in catalogue(Pair)}
+    assert {'left_leaf_other_only_cross', 'right_leaf_other_only_cross', 'left_leaf_only_self', 'right_wide'} <= names
+    assert not {'left_wide', 'left_dim', 'left_leaf_dim', 'left_leaf_only_cross'} & names
+    for entry in catalogue(Pair):
+        assert entry.prefix + entry.field == entry.name
+    with pytest.raises(FlagError, match="'left_wide' cannot be set: FixedRoot decides it"):
+        parse(Pair, {'dim': 8, 'left_wide': True})
+
+
 @pytest.mark.parametrize('wrong, near', [('wid', 'wide'), ('leaf_fsat', 'leaf_fast'), ('leaf_other_amont', 'leaf_other_amount')])
 def test_a_misspelt_flag_is_met_with_the_nearest_public_name(wrong: str, near: str) -> None:
     with pytest.raises(FlagError, match=f"unknown flag '{wrong}'; did you mean '{near}'"):
         made(**{wrong: True})
+
+
+def test_a_forgotten_or_superfluous_prefix_is_met_with_the_name_without_fault() -> None:
+    with pytest.raises(FlagError, match="unknown flag 'slow'; did you mean 'leaf_slow' or 'leaf_other_slow'"):
+        made(slow=True)
+    with pytest.raises(FlagError, match="unknown flag 'leaf_other_slow'; did you mean 'slow'"):
+        parse(Leaf, {'dim': 8, 'leaf_other_slow': True})
 
 
 def test_an_unlike_name_is_met_with_where_the_list_is() -> None:
@@ -173,8 +220,17 @@ def test_the_catalogue_lists_public_names_with_their_examples() -> None:
     assert not {'leaf_dim', 'leaf_other_kind', 'leaf_only_cross', 'leaf_other_only_self'} & set(entries)
     assert entries['leaf_fast'].example == {'leaf_fast': True}
     assert entries['leaf_amount'].example == {'leaf_amount': 3, 'wide': True}
+    assert {e.name: e for e in catalogue(Leaf)}['amount'].example == {'amount': 3}
+    assert {e.name: e for e in catalogue(Pair)}['right_leaf_amount'].example == {'right_leaf_amount': 3, 'right_wide': True}
     assert entries['dim'].required and not entries['wide'].required
     assert entries['leaf_fast'].paper == '1234.56789'
+    assert entries['leaf_other_fast'].declared is Leaf and entries['wide'].declared is Root
+
+
+def test_an_example_with_parts_in_it_makes_new_ones() -> None:
+    entry = next(entry for entry in catalogue(Root) if entry.name == 'leaf_other_part')
+    assert entry.example == {'leaf_other_part': [], 'wide': True}
+    assert entry.example['leaf_other_part'] is not entry.example['leaf_other_part']
 
 
 def test_positional_arguments_are_named_by_their_order() -> None:

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from x_transformers import Encoder
-from x_transformers.norms import LayerNorm, RMSNorm, ScaleNorm, SimpleRMSNorm, Unchanged
+from x_transformers.norms import (
+    AdaptiveLayerNorm,
+    AdaptiveRMSNorm,
+    LayerNorm,
+    MultiheadRMSNorm,
+    RMSNorm,
+    ScaleNorm,
+    SimpleRMSNorm,
+    Unchanged,
+)
 
 
 def layer_norm(x: Tensor) -> Tensor:
@@ -35,6 +44,26 @@ def test_a_norm_is_its_formula_times_its_gain(norm: Any, formula: Any, unit_offs
         torch.testing.assert_close(made(x), formula(x) * (gain + unit_offset))
 
 
+@pytest.mark.parametrize('shape', [(2, 5), (2, 3, 5)], ids=['per row', 'per token'])
+@pytest.mark.parametrize('norm, formula', [(AdaptiveLayerNorm, layer_norm), (AdaptiveRMSNorm, root_mean_square)])
+def test_an_adaptive_norm_is_its_formula_times_a_gain_of_the_condition(norm: Any, formula: Any, shape: tuple[int, ...]) -> None:
+    x, condition, made = torch.randn(2, 3, 16).double(), torch.randn(shape).double(), norm(16, dim_condition=5).double()
+    torch.testing.assert_close(made(x, condition=condition), formula(x))
+    nn.init.normal_(made.to_gamma.weight)
+    expected = torch.empty_like(x)
+    for b in range(2):
+        for n in range(3):
+            followed = condition[b] if len(shape) == 2 else condition[b, n]
+            expected[b, n] = formula(x[b, n]) * (1 + made.to_gamma.weight @ followed)
+    torch.testing.assert_close(made(x, condition=condition), expected)
+
+
+def test_each_head_has_gains_of_its_own() -> None:
+    x, made = torch.randn(2, 4, 3, 8, dtype=torch.float64), MultiheadRMSNorm(8, heads=4).double()
+    nn.init.normal_(made.gamma)
+    torch.testing.assert_close(made(x)[:, 2], root_mean_square(x[:, 2]) * (1 + made.gamma[2, 0]))
+
+
 @pytest.mark.parametrize('norm', [norm for norm, _ in FORMULAS])
 def test_a_zero_row_stays_finite(norm: Any) -> None:
     x = torch.zeros(1, 4, requires_grad=True)
@@ -52,6 +81,8 @@ def test_a_zero_row_stays_finite(norm: Any) -> None:
         ({'use_rmsnorm': True}, (RMSNorm, Unchanged, Unchanged), RMSNorm),
         ({'use_scalenorm': True, 'sandwich_norm': True}, (ScaleNorm, ScaleNorm, Unchanged), ScaleNorm),
         ({'use_simple_rmsnorm': True, 'pre_norm': False}, (Unchanged, Unchanged, SimpleRMSNorm), Unchanged),
+        ({'use_adaptive_rmsnorm': True}, (AdaptiveRMSNorm, Unchanged, Unchanged), AdaptiveRMSNorm),
+        ({'use_adaptive_layernorm': True, 'pre_norm': False}, (Unchanged, Unchanged, AdaptiveLayerNorm), Unchanged),
     ],
 )
 def test_norms_stand_where_the_flags_say(flags: dict[str, Any], slots: tuple[type, ...], final: type) -> None:
@@ -66,3 +97,22 @@ def test_a_sandwich_norm_norms_the_branch_before_it_joins() -> None:
     x = torch.randn(1, 4, 16, dtype=torch.float64)
     expected = layer_norm(x + layer_norm(stack.layers[0].branch(layer_norm(x))))
     torch.testing.assert_close(stack(x), expected)
+
+
+def test_a_stack_says_which_condition_it_needs() -> None:
+    assert not Encoder(dim=16, depth=1).need_condition
+    scaled = Encoder(dim=16, depth=1, use_adaptive_layerscale=True)
+    assert scaled.need_condition and scaled.dim_condition == 16
+    normed = Encoder(dim=16, depth=1, use_adaptive_rmsnorm=True, dim_condition=6, adaptive_condition_mlp=True)
+    assert normed.dim_condition == 6 and normed.adaptive_mlp[0].weight.shape == (24, 6)
+    assert normed.final_norm.to_gamma.weight.shape == (16, 24)
+
+
+def test_a_condition_per_row_is_that_of_each_of_its_tokens() -> None:
+    stack = Encoder(dim=16, depth=1, heads=2, use_adaptive_rmsnorm=True, use_adaptive_layerscale=True).double().eval()
+    for parameter in stack.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    x, condition = torch.randn(2, 5, 16).double(), torch.randn(2, 16).double()
+    per_token = stack(x, condition=condition[:, None].expand(-1, 5, -1))
+    torch.testing.assert_close(stack(x, condition=condition), per_token)
+    torch.testing.assert_close(stack(x, condition=condition[:, None]), per_token)

@@ -77,3 +77,23 @@ def test_plans_need_no_torch() -> None:
     program = 'import sys, types; sys.modules["x_transformers"] = m = types.ModuleType("x_transformers"); m.__path__ = ["x_transformers"]\n'
     program += 'import x_transformers.plan; sys.exit("torch" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', program], check=False, cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize(
+    'flags, joined',
+    [
+        ({'depth': 2}, {2: 0}),
+        ({'depth': 3}, {4: 0}),
+        ({'depth': 4}, {4: 2, 6: 0}),
+        ({'depth': 5}, {6: 2, 8: 0}),
+        ({'depth': 3, 'cross_attend': True}, {6: 0}),
+        ({'depth': 4, 'macaron': True}, {6: 3, 9: 0}),
+        ({'depth': 2, 'macaron': True, 'cross_attend': True}, {4: 0}),
+        ({'custom_layers': 'afaf'}, {2: 1, 3: 0}),
+        ({'depth': 2, 'sandwich_coef': 1}, {2: 1, 3: 0}),
+    ],
+)
+def test_unet_skips_pair_blocks_from_the_middle_outwards(flags: dict[str, Any], joined: dict[int, int]) -> None:
+    skips = planned(unet_skips=True, **flags).skips
+    assert {late: early for late, early in enumerate(skips) if early is not None} == joined
+    assert not any(skip is not None for skip in planned(**flags).skips)

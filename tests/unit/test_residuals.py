@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from x_transformers import Decoder, Encoder
-from x_transformers.residuals import GRUGating, ResiDual, Residual
+from x_transformers.residuals import GRUGating, HyperConnection, ResiDual, Residual, spread_streams, sum_streams
 
 DOUBLE = {'dtype': torch.float64}
 
@@ -63,3 +63,76 @@ def test_the_stream_is_clamped_before_the_last_norm() -> None:
     _, seen = plain(x, return_hiddens=True)
     stream = seen.layer_hiddens[-1]
     torch.testing.assert_close(stack(x), plain.final_norm((stream / 0.5).tanh() * 0.5))
+
+
+def hyper_connected(hyper: HyperConnection, x: Tensor, branch: Tensor) -> tuple[Tensor, Tensor]:
+    """The recursion of 2409.19606, token by token: what the branch reads (V, b, n, d), and the new streams (b S, n, d)."""
+    s, v = hyper.num_residual_streams, hyper.num_input_views
+    b, n, d = x.shape[0] // s, *x.shape[1:]
+    views, out = x.new_zeros(v, b, n, d), x.new_zeros(b * s, n, d)
+    for row in range(b):
+        for t in range(n):
+            streams = [x[row * s + k, t] for k in range(s)]
+            normed = [torch.nn.functional.layer_norm(stream, (d,)) * hyper.norm.weight for stream in streams]
+            alpha = [
+                hyper.act(each @ hyper.dynamic_alpha_fn) * hyper.dynamic_alpha_scale + hyper.static_alpha[k]
+                for k, each in enumerate(normed)
+            ]
+            beta = [
+                hyper.act(each @ hyper.dynamic_beta_fn) * hyper.dynamic_beta_scale + hyper.static_beta[k] for k, each in enumerate(normed)
+            ]
+            mixed = [sum(alpha[k][column] * streams[k] for k in range(s)) for column in range(v + s)]
+            for k in range(v):
+                views[k, row, t] = mixed[k]
+            for k in range(s):
+                out[row * s + k, t] = mixed[v + k] + beta[k] * branch[row, t]
+    return views, out
+
+
+@pytest.mark.parametrize('tanh', [True, False])
+@pytest.mark.parametrize('streams, views', [(1, 1), (3, 1), (2, 3)])
+def test_hyper_connections_are_the_recursion_of_the_paper(streams: int, views: int, tanh: bool) -> None:
+    hyper = HyperConnection(4, layer_index=1, num_residual_streams=streams, num_input_views=views, tanh=tanh).double()
+    for parameter in hyper.parameters():
+        parameter.data.normal_()
+    x, y = torch.randn(2 * streams, 3, 4, **DOUBLE), torch.randn(2, 3, 4, **DOUBLE)
+    weights = torch.randn(views, 2, 3, 4, **DOUBLE), torch.randn(2 * streams, 3, 4, **DOUBLE)
+    results = []
+    for naive in (False, True):
+        given = [t.clone().requires_grad_() for t in (x, y)]
+        if naive:
+            inputs, out = hyper_connected(hyper, *given)
+        else:
+            inputs, residual, joining = hyper.prepare(given[0])
+            out = hyper(given[1], residual, **joining)
+        gradients = torch.autograd.grad(
+            (inputs * weights[0].view_as(inputs)).sum() + (out * weights[1]).sum(), [*given, *hyper.parameters()]
+        )
+        results.append((inputs.view(views, 2, 3, 4), out, *gradients))
+    for fast, slow in zip(*results, strict=True):
+        torch.testing.assert_close(fast, slow)
+
+
+def test_hyper_connections_start_as_a_plain_residual_of_one_stream() -> None:
+    streams, y = torch.randn(2 * 3, 5, 8, **DOUBLE), torch.randn(2, 5, 8, **DOUBLE)
+    hyper = HyperConnection(8, layer_index=4, num_residual_streams=3).double()
+    inputs, residual, joining = hyper.prepare(streams)
+    torch.testing.assert_close(inputs, streams.view(2, 3, 5, 8)[:, 4 % 3])
+    torch.testing.assert_close(hyper(y, residual, **joining), streams + y.repeat_interleave(3, dim=0))
+
+
+def test_streams_start_from_the_input_and_end_in_their_sum() -> None:
+    x, emb = torch.randn(2, 3, 4), torch.randn(5, 4)
+    streams = spread_streams(x, emb)
+    assert torch.equal(streams[5 + 2], x[1] + emb[2])
+    torch.testing.assert_close(sum_streams(streams, 5), 5 * x + emb.sum(dim=0))
+
+
+def test_streams_are_shown_as_in_2_0_1() -> None:
+    stack = Decoder(dim=16, depth=2, heads=2, num_residual_streams=3, qkv_receive_diff_residuals=True)
+    _, seen = stack(torch.randn(2, 5, 16), return_hiddens=True)
+    assert stack.num_residual_streams == 3 and stack.stream_emb.shape == (3, 16)
+    assert [t.shape for t in seen.hiddens] == [(6, 5, 16)] * 2
+    assert [t.shape for t in seen.layer_hiddens] == [(3, 2, 5, 16), (2, 5, 16)] * 2 + [(6, 5, 16)]
+    for memory, read in zip(seen.memories, seen.layer_hiddens[::2], strict=False):
+        torch.testing.assert_close(memory, (read[1] + read[2]) / 2)

@@ -13,11 +13,12 @@ from x_transformers.attention.backends import BackendFlags, Recipe, Reference, S
 from x_transformers.attention.keys import lead_records
 from x_transformers.attention.masks import KeyRule, ahead, visible
 from x_transformers.attention.normalise import NormaliserFlags, make_normaliser
-from x_transformers.attention.scores import ScoreFlags, mix_heads
+from x_transformers.attention.scores import ScoreFlags, mix_heads, selection_of
 from x_transformers.call import Span
 from x_transformers.errors import BackendError
 from x_transformers.flags import Rules, configured, demands, flag
 from x_transformers.norms import Unchanged
+from x_transformers.positions.cope import GATES
 
 
 @dataclass
@@ -44,6 +45,7 @@ class AttendConfig(ScoreFlags, NormaliserFlags, BackendFlags):
     scale: float | None = flag(None, 'Scale of the scores; dim_head ** -0.5 by default.')
     qk_norm: bool = flag(False, 'Queries and keys have unit length, so softmax may stay in native precision.')
     add_zero_kv: bool = flag(False, 'A zero key and value in front.')
+    cope: nn.Module | None = flag(None, 'Contextual positions, a `CoPE`.', paper='2405.18719', unfusable=GATES)
     sdp_kwargs: dict = flag({}, 'As attend_sdp_kwargs.')
 
     rules: ClassVar[Rules] = tuple(
@@ -72,7 +74,7 @@ class Attend(nn.Module):
     torch.Size([1, 4, 8, 16])
     """
 
-    def __init__(self, config: Any = None, /, *, prefix: str = 'attn_', **keywords: Any):
+    def __init__(self, config: Any = None, /, *, recipe: Recipe | None = None, **keywords: Any):
         super().__init__()
         cfg = self.config = AttendConfig.of(config, (), keywords)
         self.causal = cfg.causal
@@ -83,8 +85,9 @@ class Attend(nn.Module):
         self.softclamp_logits = cfg.softclamp_logits
         self.logit_softclamp_value = cfg.logit_softclamp_value
         self.sdp_kwargs = {**cfg.attend_sdp_kwargs, **cfg.sdp_kwargs}
-        self.backend = choose(Recipe.of(cfg, prefix), cfg.flash)
+        self.backend = choose(recipe or Recipe.of(cfg, 'attn_'), cfg.flash)
         self.kernels()  # an error where none is left
+        self.cope = cfg.cope
         self.normalise = make_normaliser(cfg)
         self.attn_dropout = nn.Dropout(cfg.dropout)
         talking = lambda wanted, absent: mix_heads(cfg.heads or 1) if wanted else absent
@@ -105,12 +108,14 @@ class Attend(nn.Module):
         if mask is not None and mask.ndim == 2:
             mask = mask[:, None, None, :]
         rule = KeyRule(self.causal and i > 1, None)
+        queries, span = Span(0, i), Span(i - j, j)
         seen = Intermediates()
         scored = Scored(
-            visible(rule, Span(j - i, i), Span(0, j), mask, lead, q.device),
+            visible(rule, queries, span, mask, lead, q.device),
             ahead(attn_bias, lead, 0.0),
             prev_attn,
             None if self.flash else seen,
+            selection_of(queries, span, None, lead, q.device) if self.config.selective else None,
         )
         return self.run(q, k, v, scored), seen
 

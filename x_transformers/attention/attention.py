@@ -7,22 +7,29 @@ from dataclasses import fields, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from x_transformers.attention.attend import Attend, AttendConfig, Intermediates
-from x_transformers.attention.backends import Recipe, Scored, choose
+from x_transformers.attention.backends import Recipe, Scored
 from x_transformers.attention.config import AttentionConfig
-from x_transformers.attention.keys import lead_records
+from x_transformers.attention.hybrid import make_hybrid, remembering, run_beside
+from x_transformers.attention.keys import ValueMix, lead_records, mix_values
 from x_transformers.attention.masks import KeyRule, Visible, ahead, visible
-from x_transformers.attention.outputs import HeadGate, ValueGate, make_output
-from x_transformers.attention.project import l2norm, merge_heads, split_heads
+from x_transformers.attention.outputs import HeadGate, ValueGate, laser_output, laser_values, make_output
+from x_transformers.attention.project import absorb_queries, expand_values, l2norm, merge_heads, split_heads
+from x_transformers.attention.scores import selection_of
 from x_transformers.call import Call, Depth, Span
+from x_transformers.errors import InputError
 from x_transformers.flags import configured
 from x_transformers.norms import Unchanged
-from x_transformers.positions.rotary import FreeTurn, Turn, stretch
-from x_transformers.state import ContextKeys, FixedKeys, Fresh, Keys, Records
+from x_transformers.positions.cope import CoPE
+from x_transformers.positions.forgetting import make_forgetting
+from x_transformers.positions.rotary import FreeTurn, Rotation, Turn, stretch
+from x_transformers.state import Beside, ContextKeys, FixedKeys, Fresh, Keys, Records
 
 RESIDUAL_ATTENTION = 'residual attention hands the score matrix to the next layer, and fused kernels never form it'
+Latents = tuple[Tensor, 'Tensor | None']  # (b, n, width), and key sub-heads (b, r, n, d) that skip them
 
 
 @configured(AttentionConfig)
@@ -43,6 +50,7 @@ class Attention(nn.Module):
         super().__init__()
         cfg = self.config = AttentionConfig.of(config, args, keywords)
         h, g, d, e = cfg.heads, cfg.key_heads, cfg.dim_head, cfg.value_width
+        subheads = cfg.latent_rope_subheads or 0
         source = cfg.dim_context or cfg.dim
         self.heads, self.kv_heads, self.causal = h, g, cfg.causal
         self.kind = 'c' if cfg.cross else 'a'
@@ -54,42 +62,100 @@ class Attention(nn.Module):
         self.mem_k = nn.Parameter(torch.randn(g, cfg.num_mem_kv, d)) if cfg.num_mem_kv else None
         self.mem_v = nn.Parameter(torch.randn(g, cfg.num_mem_kv, e)) if cfg.num_mem_kv else None
 
-        self.to_q = nn.Linear(cfg.dim, h * d, bias=False)
-        self.to_k = nn.Linear(source, g * d, bias=False)
-        self.to_v = nn.Linear(source, g * e, bias=False)
+        linear = lambda width, out: nn.Linear(width, out, bias=False)
+        self.to_latent_q = linear(cfg.dim, cfg.dim_latent_q) if cfg.use_latent_q else Unchanged()
+        self.to_latent_kv = linear(source, cfg.dim_latent_kv) if cfg.use_latent_kv else None
+        self.to_rotateable_k = linear(source, subheads * d) if subheads else None
+        source = cfg.dim_latent_kv if cfg.use_latent_kv else source
+        self.to_q = linear(cfg.dim_latent_q if cfg.use_latent_q else cfg.dim, h * d)
+        self.to_k = linear(source, (g - subheads) * d)
+        self.to_v = linear(source, g * e)
         self.to_v_gate = ValueGate(cfg.dim, h * e, cfg.swiglu_values) if cfg.gate_values else Unchanged()
         self.to_v_head_gate = HeadGate(cfg.dim, h) if cfg.gate_value_heads else Unchanged()
+        self.data_dependent_alibi = make_forgetting(cfg)
         self.attend = make_attend(cfg)
+        self.to_value_residual_mix = ValueMix(cfg.dim, h, g) if cfg.learned_value_residual_mix else None
+        self.hybrid_module, self.hybrid_norms, self.hybrid_mix = make_hybrid(cfg)
         self.to_out = make_output(h * e, cfg.dim_out or cfg.dim, cfg.on_attn, cfg.zero_init_output)
+
+    @property
+    def why_not_decode(self) -> str | None:
+        """Why this layer cannot go on from earlier tokens, or None."""
+        if self.hybrid_module is None or remembering(self.hybrid_module.fn) is not None:
+            return None
+        name = type(self.hybrid_module.fn).__name__
+        return (
+            f'attn_hybrid_module={name} does not say what it remembers, so it cannot go on from earlier tokens. Run the whole sequence '
+            '(cache_kv=False when generating), or give it carries_state, empty_state(x) and forward(x, state).'
+        )
 
     def forward(self, x: Tensor, *args: Any, call: Call | None = None, depth: Depth | None = None, state: Any = None, **inputs: Any) -> Any:
         if call is None:
             from x_transformers.attention.alone import attend_alone  # it is built from the verbs below
 
             return attend_alone(self, x, *args, **inputs)
+        x, *sources = self.views(x)
+        hidden, state = (state.hidden, state.inner) if isinstance(state, Beside) else (None, Fresh() if state is None else state)
         rotation = call.context_rotation if self.config.cross else call.rotation
+        keys, records, seen = self.remember(x, sources, rotation, call, state, depth)
+        scored = self.restrict(x, keys, call, depth, seen)
         q = self.queries(x)
         if rotation is not None:
             q = self.place(q, rotation.queries, rotation.query_scale)
-        keys, seen = self.remember(x, call, Fresh() if state is None else state, depth)
-        records = keys.records if isinstance(keys, ContextKeys) else keys.read()
-        scored = self.restrict(keys, call, depth, seen)
-        out = self.attend.run(q, self.stretched(records['k'], call), records['v'], scored)
+        out = self.weigh(q, records, rotation, scored)
         if self.config.carries_scores and depth is not None and seen is not None:
             depth.scores[self.kind] = seen.pre_softmax_attn  # type: ignore[assignment]
-        return self.put_out(out, x, call.mask), keys if call.keep_state else None
+        if scored.selection is not None and scored.selection.deselected is not None and call.keep_state:
+            keys = keys.rewrite('deselected', scored.selection.deselected)  # type: ignore[union-attr]
+        beside = None
+        if self.hybrid_module is not None:
+            beside, hidden = run_beside(
+                self.hybrid_module,
+                x,
+                call,
+                hidden,
+                self.causal and (call.keep_state or hidden is not None),
+                self.to_out_width,
+                **self.beside_mask(call.mask),
+            )
+        out = self.put_out(out, x, call.mask, beside)
+        if not call.keep_state:
+            return out, None
+        return out, keys if self.hybrid_module is None else Beside(hidden, keys)
 
     # ------------------------------------------------------------------ project
 
+    def views(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What queries, keys and values are made of: (3, b, n, dim) where they have inputs of their own."""
+        if self.config.qkv_receive_diff_residuals:
+            q, k, v = x.unbind(0)
+            return q, k, v
+        return x, x, x
+
     def queries(self, x: Tensor) -> Tensor:
         """(b, n, dim) -> (b, h, n, d)."""
-        q = split_heads(self.to_q(x), self.heads)
+        q = split_heads(self.to_q(self.to_latent_q(x)), self.heads)
         return self.norm_heads(q, self.qk_norm_q_scale, self.config.qk_norm_groups) if self.config.qk_norm else q
 
-    def keys_and_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
+    def latents(self, source: Tensor) -> Latents | None:
+        """(b, j, dim) -> what keys and values are made of, where that is a latent."""
+        if self.to_latent_kv is None:
+            return None
+        subheads = None
+        if self.to_rotateable_k is not None:
+            subheads = split_heads(self.to_rotateable_k(source), self.config.latent_rope_subheads or 0)
+        return self.to_latent_kv(source), subheads
+
+    def keys_and_values(self, k_source: Tensor, v_source: Tensor, latents: Latents | None = None) -> tuple[Tensor, Tensor]:
         """(b, j, dim) -> (b, g, j, d) and (b, g, j, e)."""
-        k, v = split_heads(self.to_k(source), self.kv_heads), split_heads(self.to_v(source), self.kv_heads)
-        return self.norm_heads(k, self.qk_norm_k_scale, self.config.qk_norm_groups) if self.config.qk_norm else k, v
+        subheads = None
+        if latents is not None:
+            k_source, subheads = latents
+            v_source = k_source
+        k = split_heads(self.to_k(k_source), self.kv_heads - (self.config.latent_rope_subheads or 0))
+        k = k if subheads is None else torch.cat((k, subheads), dim=1)
+        k = self.norm_heads(k, self.qk_norm_k_scale, self.config.qk_norm_groups) if self.config.qk_norm else k
+        return k, split_heads(self.to_v(v_source), self.kv_heads)
 
     @staticmethod
     def norm_heads(t: Tensor, scale: Tensor | None, groups: int) -> Tensor:
@@ -99,20 +165,19 @@ class Attention(nn.Module):
     # ------------------------------------------------------------------ place
 
     def place(self, t: Tensor, turn: Turn | FreeTurn, factor: Tensor | None = None) -> Tensor:
-        """Rotary positions for `t` (b, h, n, d); only the last `rotate_num_heads` heads where that is set."""
-        turned = self.config.rotate_num_heads or t.shape[1]
+        """Rotary positions for `t` (b, h, n, d); only the last heads where `turned_heads` says so."""
+        turned = min(self.config.turned_heads or t.shape[1], t.shape[1])
         rest, t = t[:, : t.shape[1] - turned], t[:, t.shape[1] - turned :]
         t = stretch(turn.last(t.shape[-2])(t), factor)
         return t if rest.shape[1] == 0 else torch.cat((rest, t), dim=1)
 
-    def stretched(self, k: Tensor, call: Call) -> Tensor:
+    def stretched(self, k: Tensor, rotation: Rotation | None) -> Tensor:
         """xPos's factor on all kept keys (those that belong to no token have none)."""
-        rotation = call.context_rotation if self.config.cross else call.rotation
         factor = None if rotation is None else rotation.key_scale
         if factor is None:
             return k
         tokens = min(k.shape[-2] - self.config.lead, factor.shape[1])
-        turned = self.config.rotate_num_heads or k.shape[1]
+        turned = min(self.config.turned_heads or k.shape[1], k.shape[1])
         scaled = stretch(k[:, k.shape[1] - turned :, -tokens:], factor[:, -tokens:])
         scaled = torch.cat((k[:, k.shape[1] - turned :, :-tokens], scaled), dim=-2)
         return scaled if turned == k.shape[1] else torch.cat((k[:, : k.shape[1] - turned], scaled), dim=1)
@@ -120,45 +185,78 @@ class Attention(nn.Module):
     # ------------------------------------------------------------------ remember
 
     def remember(
-        self, x: Tensor, call: Call, state: Any, depth: Depth | None
-    ) -> tuple[Keys | FixedKeys | ContextKeys, Intermediates | None]:
-        """The state with this call's keys and values, and what can be seen of them."""
-        seen = self.open_trace(call)
+        self, x: Tensor, sources: list[Tensor], rotation: Rotation | None, call: Call, state: Any, depth: Depth | None
+    ) -> tuple[Keys | FixedKeys | ContextKeys, Records, Intermediates | None]:
+        """The state with this call's keys and values, what of it queries meet, and what can be seen of it."""
+        cfg, seen = self.config, self.open_trace(call)
         if isinstance(state, ContextKeys):  # the context has not changed since the first chunk
             self.show(seen, call, None, None, 0)
-            return state, seen
-        cross = self.config.cross
-        memory = state.memory if isinstance(state, Fresh) and not cross else None
-        source = call.context if cross else x if memory is None else torch.cat((memory, x), dim=1)
-        assert source is not None
-        k, v = self.keys_and_values(source)
-        self.show(seen, call, k, v, 0 if memory is None else memory.shape[1])
-        rotation = call.context_rotation if cross else call.rotation
-        if rotation is not None:
-            k = self.place(k, rotation.keys)
-        if cross:
-            return ContextKeys(self.with_lead(k, v)), seen
+            return state, state.records, seen
+        memory = state.memory if isinstance(state, Fresh) and not cfg.cross else None
+        if cfg.cross:
+            assert call.context is not None
+            sources = [call.context, call.context]
+        elif memory is not None:
+            x, *sources = (torch.cat((memory, t), dim=1) for t in (x, *sources))
+        latents = self.latents(sources[0])
+        absorbs = cfg.absorbs_keys and not cfg.cross and (rotation is None or cfg.latent_rope_subheads is not None)
+        new: Records = {}
+        if absorbs and latents is not None:
+            new['latent'] = latents[0][:, None]
+            if latents[1] is not None:
+                new['subheads'] = latents[1] if rotation is None else self.place(latents[1], rotation.keys)
+        whole: Records = {}
+        if not absorbs or isinstance(state, Fresh) or seen is not None:
+            k, v = self.keys_and_values(sources[0], sources[1], latents)
+            self.show(seen, call, latents or (k, v), v, 0 if memory is None else memory.shape[1])
+            v = self.with_first_values(v, x, depth) if cfg.shares_values else v
+            whole = {
+                'k': k if rotation is None else self.place(k, rotation.keys),
+                'v': laser_values(v, cfg.laser_softclamp_value) if cfg.laser else v,
+            }
+        if cfg.cross:
+            keys = ContextKeys(self.with_lead(whole))
+            return keys, keys.records, seen
+        new = new if absorbs else whole
+        if self.data_dependent_alibi is not None:
+            new = {**new, 'forget': self.data_dependent_alibi.record(x)}
+        if cfg.selective:
+            new = {**new, 'deselected': x.new_zeros((x.shape[0], 1, x.shape[1], 1))}
         if isinstance(state, Fresh):
-            return state.start(self.with_lead(k, v), self.config.lead), seen
-        return state.append({'k': k, 'v': v}), seen
+            started = state.start(self.with_lead(new), cfg.lead)
+            return started, {**started.read(), **self.with_lead(whole)} if absorbs else started.read(), seen
+        grown = state.append(new)
+        return grown, grown.read(), seen
 
-    def with_lead(self, k: Tensor, v: Tensor) -> Records:
-        """Keys and values with those in front that belong to no token."""
+    def with_first_values(self, v: Tensor, x: Tensor, depth: Depth | None, given: Tensor | None = None) -> Tensor:
+        """Values (b, g, j, e) mixed with those of the first layer, or with `given` ones; `x` (b, j, dim) decides the shares."""
+        first = given if depth is None else depth.values.setdefault(self.kind, v)
+        if first is None or first is v:
+            return v
+        return mix_values(v, first, 0.5 if self.to_value_residual_mix is None else self.to_value_residual_mix(x))
+
+    def with_lead(self, records: Records) -> Records:
+        """Keys, values and other records with those in front that belong to no token."""
         cfg = self.config
         if not cfg.lead:
-            return {'k': k, 'v': v}
-        memory = None
+            return records
+        led = {name: F.pad(t, (0, 0, cfg.lead, 0)) for name, t in records.items() if name not in 'kv'}
+        if 'k' not in records:
+            return led
+        k, v, memory = records['k'], records['v'], None
         if self.mem_k is not None and self.mem_v is not None:
             mem_k = self.norm_heads(self.mem_k, self.qk_norm_k_scale, 1) if cfg.qk_norm else self.mem_k
-            memory = (mem_k, self.mem_v)
+            memory = (mem_k, laser_values(self.mem_v, cfg.laser_softclamp_value) if cfg.laser else self.mem_v)
         keys, values = lead_records(memory, cfg.add_zero_kv, k, v)
-        return {'k': torch.cat((*keys, k), dim=-2), 'v': torch.cat((*values, v), dim=-2)}
+        return {'k': torch.cat((*keys, k), dim=-2), 'v': torch.cat((*values, v), dim=-2), **led}
 
     # ------------------------------------------------------------------ score
 
-    def restrict(self, keys: Keys | FixedKeys | ContextKeys, call: Call, depth: Depth | None, seen: Intermediates | None) -> Scored:
+    def restrict(
+        self, x: Tensor, keys: Keys | FixedKeys | ContextKeys, call: Call, depth: Depth | None, seen: Intermediates | None
+    ) -> Scored:
         """What the scores of this call are subject to: masks, bias, the scores of the layer before."""
-        cfg, device = self.config, call_device(call, keys)
+        cfg, device, selection = self.config, x.device, None
         if isinstance(keys, ContextKeys):
             span = call.context_keys
             assert span is not None
@@ -167,10 +265,17 @@ class Attention(nn.Module):
         else:
             span = call.keys.last(keys.length)
             seen_keys = self.visible_tokens(span, keys.memory_mask, call, device)
-            bias = self.shared(('bias', cfg.lead), span, call, lambda: self.token_bias(span, call, device))
+            if self.data_dependent_alibi is None:
+                bias = self.shared(('bias', cfg.lead), span, call, lambda: self.token_bias(span, call, device))
+            else:
+                gates = keys.read()['forget'][..., cfg.lead :, :]
+                bias = ahead(self.data_dependent_alibi.bias(x, gates, tokens_of(span, call.begins, device)), cfg.lead, 0.0)
+            if cfg.selective:
+                selection = selection_of(call.queries, span, call.begins, cfg.lead, device)
+                selection.deselected = keys.read()['deselected']
         previous = depth.scores.get(self.kind) if cfg.carries_scores and depth is not None else None
         maps = cfg.carries_scores or (call.trace is not None and call.trace.maps and (not cfg.flash or call.trace.fused_maps))
-        return Scored(seen_keys, bias, previous, seen if maps else None)
+        return Scored(seen_keys, bias, previous, seen if maps else None, selection)
 
     def visible_tokens(self, span: Span, memory_mask: Tensor | None, call: Call, device: torch.device) -> Visible:
         make = lambda keys: visible(self.rule, call.queries, keys, call.attn_mask, self.config.lead, device, call.begins)
@@ -192,15 +297,44 @@ class Attention(nn.Module):
             bias = call.attn_bias if bias is None else bias + call.attn_bias
         return ahead(bias, self.config.lead, 0.0)
 
+    def weigh(self, q: Tensor, records: Records, rotation: Rotation | None, scored: Scored) -> Tensor:
+        """Weighed values (b, h, i, e). Latent keys that were kept are met as they are, never expanded."""
+        if 'k' in records:
+            return self.attend.run(q, self.stretched(records['k'], rotation), records['v'], scored)
+        latent, subheads, count = records['latent'], records.get('subheads'), self.config.latent_rope_subheads or 0
+        keys = latent
+        if subheads is not None:
+            keys = torch.cat((latent, merge_heads(self.stretched(subheads, rotation))[:, None]), dim=-1)
+        q = absorb_queries(q, self.to_k.weight, latent.shape[-1], count)
+        return expand_values(self.attend.run(q, keys, latent, scored), self.to_v.weight, self.kv_heads)
+
     # ------------------------------------------------------------------ put out
 
-    def put_out(self, out: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
+    def put_out(self, out: Tensor, x: Tensor, mask: Tensor | None, beside: Tensor | None = None) -> Tensor:
         """(b, h, n, e) -> (b, n, dim)."""
+        if self.config.laser:
+            out = laser_output(out)
         if self.head_scale_params is not None:
             out = out * self.head_scale_params
         out = self.to_v_head_gate(out, x)
+        if beside is not None and self.hybrid_norms is not None:
+            if beside.shape != (out.shape[0], out.shape[2], self.to_out_width):
+                want = (out.shape[0], out.shape[2], self.to_out_width)
+                raise InputError(f'attn_hybrid_module gave {tuple(beside.shape)}, expected {want}: heads * value_dim_head features')
+            norm_own, norm_beside = self.hybrid_norms
+            out = 0.5 * (norm_own(out) + norm_beside(split_heads(beside, self.heads)))
         out = self.to_out(self.to_v_gate(merge_heads(out), x))
         return out if mask is None else out.masked_fill(~mask[..., None], 0.0)
+
+    @property
+    def to_out_width(self) -> int:
+        """Features of the merged heads."""
+        return self.heads * self.config.value_width
+
+    def beside_mask(self, mask: Tensor | None) -> dict[str, Tensor]:
+        """The mask, where the module beside attention takes one."""
+        name = self.config.hybrid_mask_kwarg
+        return {} if name is None or mask is None or self.causal else {name: mask}
 
     # ------------------------------------------------------------------ what can be seen
 
@@ -211,18 +345,22 @@ class Attention(nn.Module):
         call.trace.attention.append(seen)
         return seen
 
-    def show(self, seen: Intermediates | None, call: Call, k: Tensor | None, v: Tensor | None, memory: int) -> None:
-        """This call's values, and the keys and values of all tokens so far, as 2.0.1 shows them: not rotated, without memory."""
+    def show(self, seen: Intermediates | None, call: Call, pair: tuple[Any, Any] | None, v: Tensor | None, memory: int) -> None:
+        """This call's values, and the keys and values of all tokens so far, as 2.0.1 shows them: not rotated, without memory.
+
+        `pair` is (keys, values), or (latents, key sub-heads) where keys and values are made of latents.
+        """
         if seen is None or call.trace is None:
             return
         at = len(call.trace.attention) - 1
         past = call.trace.past[at].cached_kv if at < len(call.trace.past) else None
         seen.values = v
-        if k is None or v is None:
+        if pair is None:
             seen.cached_kv = past
         else:
-            new = (k[..., memory:, :], v[..., memory:, :])
-            seen.cached_kv = new if past is None else (torch.cat((past[0], new[0]), dim=-2), torch.cat((past[1], new[1]), dim=-2))
+            new = tuple(None if t is None else t[..., memory:, :] for t in pair)
+            joined = new if past is None else tuple(map(join_rows, past, new))
+            seen.cached_kv = joined  # type: ignore[assignment]
 
 
 def make_attend(cfg: AttentionConfig) -> Attend:
@@ -230,12 +368,18 @@ def make_attend(cfg: AttentionConfig) -> Attend:
     shared = {f.name for f in fields(AttendConfig)} & {f.name for f in fields(AttentionConfig)} - {'add_zero_kv'}
     prefix, residual = ('cross_attn_', 'cross_residual_attn=True') if cfg.cross else ('attn_', 'residual_attn=True')
     scale = cfg.qk_norm_scale if cfg.qk_norm else cfg.dim_head**-0.5
-    attend = Attend(AttendConfig(**{name: getattr(cfg, name) for name in shared}, scale=scale), prefix=prefix)
-    if cfg.carries_scores:
-        attend.backend = choose(Recipe.of(cfg, prefix, (residual, RESIDUAL_ATTENTION)), cfg.flash)
-    return attend
+    cope = CoPE(cfg.dim_head, cfg.heads, cfg.cope_max_pos, cfg.cope_soft_onehot_pos, cfg.cope_talking_heads) if cfg.use_cope else None
+    recipe = Recipe.of(cfg, prefix, *([(residual, RESIDUAL_ATTENTION)] if cfg.carries_scores else []))
+    return Attend(AttendConfig(**{name: getattr(cfg, name) for name in shared}, scale=scale, cope=cope), recipe=recipe)
 
 
-def call_device(call: Call, keys: Keys | FixedKeys | ContextKeys) -> torch.device:
-    records = keys.buffers if isinstance(keys, FixedKeys) else keys.records
-    return next(iter(records.values())).device
+def join_rows(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return None if a is None or b is None else torch.cat((a, b), dim=-2)
+
+
+def tokens_of(span: Span, begins: Tensor | None, device: torch.device) -> Tensor | None:
+    """(b, j) bool: keys that are tokens or memory; None where all are, or where padding is in front of all of them."""
+    if begins is None or span.start >= 0:
+        return None
+    order = span.order(device)
+    return (order < 0) | (order >= begins[:, None])

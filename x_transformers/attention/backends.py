@@ -14,7 +14,15 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from x_transformers.attention.masks import Visible
-from x_transformers.attention.scores import negative_squared_distances, products, softclamp, weigh, with_distance_features
+from x_transformers.attention.scores import (
+    Selection,
+    negative_squared_distances,
+    products,
+    select,
+    softclamp,
+    weigh,
+    with_distance_features,
+)
 from x_transformers.errors import BackendError, FlagError
 from x_transformers.flags import Config, Rules, catalogue, demands, flag, is_on, quote
 
@@ -57,6 +65,7 @@ class Scored:
     bias: Tensor | None = None  # broadcastable to (b, h, i, j)
     previous: Tensor | None = None  # scores of the layer before (residual attention)
     seen: Intermediates | None = None  # to be filled with the attention maps
+    selection: Selection | None = None  # selective attention
 
 
 class Backend(Protocol):
@@ -108,6 +117,10 @@ class Reference:
         allowed = scored.visible.mask()
         if allowed is not None:
             sim = sim.masked_fill(~allowed, lowest)
+        if attend.cope is not None:
+            sim = sim + attend.cope(q, sim, allowed)
+        if scored.selection is not None:
+            sim = select(sim, scored.selection)
         if scored.seen is not None:
             scored.seen.pre_softmax_attn = sim
         attn = attend.normalise(sim).to(sim.dtype)

@@ -35,7 +35,9 @@ class NormaliserFlags(Config):
     )
     hard: bool = flag(False, 'All weight on the largest score, with the gradient of softmax.', paper='2410.01104', unfusable=SOFTMAX)
     sigmoid: bool = flag(False, 'Sigmoid instead of softmax.', paper='2409.04431', unfusable=SOFTMAX)
-    custom_attn_fn: Callable | None = flag(None, 'A function of the masked scores in place of softmax.', unfusable=SOFTMAX)
+    custom_attn_fn: Callable | None = flag(
+        None, 'A function of the masked scores in place of softmax.', example={'custom_attn_fn': torch.sigmoid}, unfusable=SOFTMAX
+    )
     dropout: float = flag(0.0, 'Dropout of attention weights.', paper='1706.03762', example={'dropout': 0.5}, at_least=0, at_most=1)
     post_talking_heads: bool = flag(False, 'Mix weights across heads.', paper='2003.02436', unfusable=MATRIX)
     pre_scale_post_talking_heads: bool = flag(False, 'Scale weights by scores mixed across heads.', paper='2003.02436', unfusable=MATRIX)

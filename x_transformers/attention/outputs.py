@@ -1,15 +1,18 @@
 """From weighed values to the layer's output: scales and gates of heads, and the last projection.
 
-Head scale (NormFormer, 2110.09456), gates of heads (2306.12929) and values (AlphaFold2), attention on attention (1908.06954).
+Head scale (NormFormer, 2110.09456), gates of heads (2306.12929) and values (AlphaFold2), attention on attention (1908.06954),
+LASER's exponential values (2411.03493).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from x_transformers.attention.scores import softclamp
 from x_transformers.flags import Config, flag
 
 GATE_OPEN = 10.0  # bias at which a gate starts: sigmoid(10) lets all but everything through
@@ -26,6 +29,14 @@ class OutputFlags(Config):
         False, 'That gate is SiLU instead of sigmoid.', paper='2002.05202', example={'gate_values': True, 'swiglu_values': True}
     )
     on_attn: bool = flag(False, 'A gated linear unit as the last projection.', paper='1908.06954')
+    laser: bool = flag(False, 'Weigh the exponentials of values, and take the logarithm.', paper='2411.03493')
+    laser_softclamp_value: float = flag(
+        15.0,
+        'Bound of the soft clamp of values before their exponential.',
+        paper='2411.03493',
+        example={'laser': True, 'laser_softclamp_value': 2.0},
+        at_least=1e-6,
+    )
     zero_init_output: bool = flag(False, 'Start the last projection at zero.')
 
 
@@ -53,6 +64,24 @@ class ValueGate(nn.Linear):
 
     def forward(self, out: Tensor, x: Tensor) -> Tensor:  # type: ignore[override]
         return out * self.activation(F.linear(x, self.weight, self.bias))
+
+
+LEAST = 1e-20  # of a sum of exponentials, before its logarithm
+
+
+def laser_values(v: Tensor, bound: float) -> Tensor:
+    """What LASER weighs in place of values."""
+    return softclamp(v, bound).exp()
+
+
+def laser_output(out: Tensor) -> Tensor:
+    """Back from weighed exponentials."""
+    return out.clamp(min=LEAST).log()
+
+
+def naive_laser(weights: Tensor, v: Tensor) -> Tensor:
+    """weights (b, h, i, j), v (b, h, j, d) -> (b, h, i, d): the paper's equation 6, a log-sum-exp of weighed values."""
+    return torch.logsumexp(weights.log()[..., None] + v[:, :, None], dim=-2)
 
 
 def make_output(inner: int, dim: int, gated: bool, zero: bool) -> nn.Module:

@@ -1,7 +1,7 @@
 """From tokens to queries, keys and values: how many heads, how wide, and how normed.
 
 Multi-head (1706.03762), grouped (2305.13245) and multi-query (1911.02150) attention; query/key norm (2010.04245)
-in groups, with learned scales (2302.05442).
+in groups, with learned scales (2302.05442); multi-head latent attention (2405.04434).
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import einsum, rearrange
 from torch import Tensor
 
 from x_transformers.flags import Config, Rules, demands, excludes, flag
@@ -20,7 +21,7 @@ from x_transformers.flags import Config, Rules, demands, excludes, flag
 class ProjectFlags(Config):
     """Heads, widths and norms of queries, keys and values."""
 
-    dim_head: int = flag(64, 'Features of a head.', example={'dim_head': 4}, at_least=1)
+    dim_head: int = flag(64, 'Features of a head.', paper='2002.07028', example={'dim_head': 4}, at_least=1)
     dim_context: int | None = flag(
         None,
         'Width of the context that cross-attention looks at; `dim` by default.',
@@ -57,8 +58,47 @@ class ProjectFlags(Config):
         example={'rotate_num_heads': 2, '^rotary_pos_emb': True},
         at_least=1,
     )
+    use_latent_q: bool = flag(
+        False, 'Queries are made of a narrow latent.', paper='2405.04434', example={'use_latent_q': True, 'dim_latent_q': 8}
+    )
+    dim_latent_q: int | None = flag(
+        None, 'Width of that latent.', paper='2405.04434', example={'use_latent_q': True, 'dim_latent_q': 8}, at_least=1
+    )
+    use_latent_kv: bool = flag(
+        False,
+        'Keys and values are made of one narrow latent, which is all that decoding remembers.',
+        paper='2405.04434',
+        example={'use_latent_kv': True, 'dim_latent_kv': 8},
+    )
+    dim_latent_kv: int | None = flag(
+        None, 'Width of that latent.', paper='2405.04434', example={'use_latent_kv': True, 'dim_latent_kv': 8}, at_least=1
+    )
+    latent_rope_subheads: int | None = flag(
+        None,
+        'So many key heads skip the latent; only they are turned by rotary positions.',
+        paper='2405.04434',
+        example={'use_latent_kv': True, 'dim_latent_kv': 8, 'latent_rope_subheads': 1, '^rotary_pos_emb': True},
+        at_least=1,
+    )
+    qkv_receive_diff_residuals: bool = flag(
+        False,
+        'Queries, keys and values are made of inputs of their own, (3, b, n, dim).',
+        paper='2409.19606',
+        scope='self',
+        example={'^num_residual_streams': 2, '^qkv_receive_diff_residuals': True},
+    )
 
     rules: ClassVar[Rules] = (
+        demands('use_latent_q', lambda c: c.dim_latent_q is not None, 'the width of the latent is missing. Give dim_latent_q.'),
+        demands('use_latent_kv', lambda c: c.dim_latent_kv is not None, 'the width of the latent is missing. Give dim_latent_kv.'),
+        excludes('use_latent_kv', 'qkv_receive_diff_residuals', 'keys and values share one latent. Keep one.'),
+        demands('latent_rope_subheads', lambda c: c.use_latent_kv, 'they stand beside a latent. Set use_latent_kv=True.'),
+        excludes('latent_rope_subheads', 'rotate_num_heads', 'it says which heads are turned. Leave rotate_num_heads out.'),
+        demands(
+            'latent_rope_subheads',
+            lambda c: c.latent_rope_subheads < c.key_heads == c.heads,
+            'it must be below the number of heads, with as many key heads as query heads. Lower it, or leave out kv_heads and one_kv_head.',
+        ),
         excludes('one_kv_head', 'kv_heads', 'it is kv_heads=1. Keep one.'),
         demands('kv_heads', lambda c: c.heads % c.kv_heads == 0, 'it must divide the number of heads.'),
         demands(
@@ -78,6 +118,11 @@ class ProjectFlags(Config):
     def key_heads(self) -> int:
         """Key/value heads."""
         return 1 if self.one_kv_head else self.kv_heads or self.heads  # type: ignore[attr-defined]
+
+    @property
+    def turned_heads(self) -> int | None:
+        """How many of the last heads are turned by rotary positions; None: all."""
+        return self.latent_rope_subheads or self.rotate_num_heads
 
     @property
     def value_width(self) -> int:
@@ -100,3 +145,29 @@ def l2norm(t: Tensor, groups: int = 1) -> Tensor:
     if groups == 1:
         return F.normalize(t, dim=-1)
     return F.normalize(t.unflatten(-1, (groups, -1)), dim=-1).flatten(-2)
+
+
+def absorb_queries(q: Tensor, to_k: Tensor, width: int, subheads: int) -> Tensor:
+    """Queries for latent keys: (b, h, i, d) -> (b, h, i, width + subheads d).
+
+    A product with the key `to_k` latent is one of `to_k`^T q with the latent itself (2405.04434, §2.1.2), so all heads
+    share one key: the latent (`width` features), then the key sub-heads, of which each of the last heads meets its own.
+    """
+    d = q.shape[-1]
+    plain, turned = q[:, : q.shape[1] - subheads], q[:, q.shape[1] - subheads :]
+    plain = einsum(group_queries(plain, to_k.shape[0] // d), to_k.unflatten(0, (-1, d)), 'b r g i d, g d l -> b r g i l').flatten(1, 2)
+    if not subheads:
+        return plain
+    own = torch.eye(subheads, dtype=q.dtype, device=q.device)
+    turned = einsum(turned, own, 'b s i d, s t -> b s i t d').flatten(-2)
+    return torch.cat((F.pad(plain, (0, subheads * d)), F.pad(turned, (width, 0))), dim=1)
+
+
+def expand_values(out: Tensor, to_v: Tensor, groups: int) -> Tensor:
+    """Weighed latents (b, h, i, l) -> weighed values (b, h, i, e)."""
+    return einsum(group_queries(out, groups), to_v.unflatten(0, (groups, -1)), 'b r g i l, g e l -> b r g i e').flatten(1, 2)
+
+
+def group_queries(q: Tensor, groups: int) -> Tensor:
+    """(b, h, i, d) -> (b, h / g, g, i, d). Query head r shares key head r mod g: 2.0.1 checkpoints depend on it."""
+    return rearrange(q, 'b (r g) i d -> b r g i d', g=groups)

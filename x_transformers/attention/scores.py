@@ -1,17 +1,21 @@
 """Edits of the score matrix, between query-key products and their normalisation.
 
-Talking heads (2003.02436), residual attention (2012.11747), soft clamp (2408.00118), distances for products (2006.04710).
+Talking heads (2003.02436), residual attention (2012.11747), soft clamp (2408.00118), distances for products (2006.04710),
+selective attention (2410.02703).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from einops import rearrange
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from x_transformers.flags import Config, flag
+from x_transformers.attention.project import group_queries
+from x_transformers.call import Span
+from x_transformers.flags import Config, Rules, demands, flag
 
 MATRIX = 'it rewrites the score matrix, which fused kernels never form'
 
@@ -23,9 +27,20 @@ class ScoreFlags(Config):
     pre_talking_heads: bool = flag(False, 'Mix scores across heads.', paper='2003.02436', unfusable=MATRIX)
     softclamp_logits: bool = flag(False, 'Bound scores by a scaled tanh.', paper='2408.00118', unfusable=MATRIX)
     logit_softclamp_value: float = flag(
-        50.0, 'Bound of the soft clamp of scores.', example={'softclamp_logits': True, 'logit_softclamp_value': 1.0}, at_least=1e-6
+        50.0,
+        'Bound of the soft clamp of scores.',
+        paper='2408.00118',
+        example={'softclamp_logits': True, 'logit_softclamp_value': 1.0},
+        at_least=1e-6,
     )
     l2_distance: bool = flag(False, 'Negative squared distance of query and key instead of their product.', paper='2006.04710')
+    selective: bool = flag(
+        False, 'Tokens tell all later ones what they need not attend to.', paper='2410.02703', unfusable=MATRIX, scope='self'
+    )
+
+    rules: ClassVar[Rules] = (
+        demands('selective', lambda c: c.causal, 'tokens deselect keys for those that come after them. Use a Decoder.'),
+    )
 
 
 def mix_heads(heads: int) -> nn.Conv2d:
@@ -40,9 +55,43 @@ def softclamp(t: Tensor, value: float) -> Tensor:
     return (t / value).tanh() * value
 
 
-def group_queries(q: Tensor, groups: int) -> Tensor:
-    """(b, h, i, d) -> (b, h / g, g, i, d). Query head r shares key head r mod g: 2.0.1 checkpoints depend on it."""
-    return rearrange(q, 'b (r g) i d -> b r g i d', g=groups)
+@dataclass
+class Selection:
+    """What selective attention needs to know of the keys, and what it tells of them."""
+
+    exempt: Tensor  # (b|1, 1, i|1, j) bool: keys that a query cannot deselect: memory, the first token, the query itself
+    deselected: Tensor | None = None  # (b, 1, j, 1) by queries of earlier calls; afterwards by those of this call as well
+
+
+def selection_of(queries: Span, keys: Span, begins: Tensor | None, lead: int, device: torch.device) -> Selection:
+    """For queries on keys of which the first `lead` belong to no token; memory has a negative order."""
+    k = keys.order(device)
+    first = 0 if begins is None else begins[:, None, None, None]
+    exempt = (k <= first) | (k >= queries.order(device)[:, None])
+    return Selection(F.pad(exempt[(None,) * (4 - exempt.ndim)], (lead, 0), value=True))
+
+
+def select(sim: Tensor, selection: Selection) -> Tensor:
+    """Scores (b, h, i, j) less what earlier queries deselected: the first head's positive scores (2410.02703, §3)."""
+    by_query = sim[:, :1].relu().masked_fill(selection.exempt, 0.0)
+    before = F.pad(by_query, (0, 0, 1, -1)).cumsum(dim=-2)
+    total = by_query.sum(dim=-2)[..., None]  # b 1 j 1
+    if selection.deselected is not None:
+        before = before + selection.deselected.transpose(-1, -2)
+        total = total + selection.deselected
+    selection.deselected = total
+    return sim - before
+
+
+def naive_select(sim: Tensor) -> Tensor:
+    """The same for a whole sequence (b, h, n, n) of scores, pair by pair: the twin written to be read."""
+    out = sim.clone()
+    n = sim.shape[-1]
+    for i in range(n):
+        for j in range(1, i):  # the first token is never deselected
+            for query in range(j + 1, i):  # nor does a token deselect itself
+                out[:, :, i, j] = out[:, :, i, j] - sim[:, :1, query, j].relu()
+    return out
 
 
 def products(q: Tensor, k: Tensor) -> Tensor:

@@ -117,6 +117,11 @@ class Body(nn.Module):
         return self.attn_layers.why_not_decode
 
     @property
+    def why_no_state(self) -> str | None:
+        """Why this model, as it is now, has nothing to go on from, or None."""
+        return self.why_not_decode or self.attn_layers.why_no_state
+
+    @property
     def can_cache_kv(self) -> bool:
         return self.why_not_decode is None
 
@@ -133,8 +138,8 @@ class Body(nn.Module):
     def run(self, x: Any, ask: Ask) -> Any:
         """Inputs, all of them or the new ones, to what is asked for."""
         x, ask = self.resume(x, ask)
-        if (ask.state is not None or ask.return_state) and self.why_not_decode:
-            raise DecodeError(self.why_not_decode)
+        if (not ask.first or ask.return_state) and self.why_no_state:
+            raise DecodeError(self.why_no_state)
         self.check_inputs(x, ask)
         steps = self.steps(ask)
         check_call(self, tensors(x)[0], ask)
@@ -277,7 +282,7 @@ class Body(nn.Module):
             scores = [each.pre_softmax_attn for each in seen.attn_intermediates or ()]
             seen.attn_z_loss = calc_z_loss(scores, weight=weight)  # type: ignore[arg-type]
         if ask.return_mems:
-            seen.mems = self.new_mems(seen.hiddens or [], self.shifted(ask))
+            seen.mems = self.new_mems(seen.memories or [], self.shifted(ask))
         if ask.with_intermediates:
             return result, seen
         if ask.return_mems:
@@ -286,10 +291,10 @@ class Body(nn.Module):
             return result, [each.post_softmax_attn for each in seen.attn_intermediates or ()]
         return (result, seen.state) if ask.return_state else result
 
-    def new_mems(self, hiddens: Sequence[Tensor], mems: Sequence[Tensor | None] | None) -> list[Tensor]:
+    def new_mems(self, memories: Sequence[Tensor], mems: Sequence[Tensor | None] | None) -> list[Tensor]:
         """What the next segment gets as `mems`: each self-attention's inputs, where they accumulate with the memory it had."""
-        before = [*((mems or ()) if self.accumulates_mems else ()), *(None for _ in hiddens)]
-        joined = [h if m is None else torch.cat((m, h), dim=1) for m, h in zip(before, hiddens, strict=False)]
+        before = [*((mems or ()) if self.accumulates_mems else ()), *(None for _ in memories)]
+        joined = [new if m is None else torch.cat((m, new), dim=1) for m, new in zip(before, memories, strict=False)]
         return [t[:, -self.max_mem_len :].detach() for t in joined]
 
 

@@ -115,4 +115,4 @@ def check_stack(stack: Any, x: Tensor, ask: Ask) -> None:
     if ask.stack.get('attn_mask') is not None:
         expect_kind('attn_mask', ask.stack['attn_mask'], 'bool')
     probe = torch.empty((), device=x.device).expand(*x.shape[:2], stack.dim)
-    entry.check(probe, entry.Inputs(mems=ask.mems, mem_masks=ask.mem_masks, **inputs), stack, ask.first)
+    entry.check(probe, entry.Inputs(mems=ask.mems, mem_masks=ask.mem_masks, **inputs), stack, ask.state)

@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from x_transformers.context import dropout_seq
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, configured, flag, group
 from x_transformers.inputs import expect, expect_optional
-from x_transformers.layers import Decoder, DecoderConfig, Encoder, EncoderConfig
+from x_transformers.layers import Decoder, Encoder
+from x_transformers.layers_config import DecoderConfig, EncoderConfig
 from x_transformers.models.transformer import TokenFlags, TransformerWrapper
 from x_transformers.training.autoregressive import AutoregressiveWrapper, evaluating
 
@@ -137,17 +139,3 @@ def part(side: Config, kind: type[Config]) -> Config:
 def model_flags(side: SideFlags) -> dict[str, Any]:
     """The flags of `side` that are those of its model."""
     return {f.name: getattr(side, f.name) for f in fields(TokenFlags)}
-
-
-def dropout_seq(seq: Tensor, mask: Tensor | None, dropout: float) -> tuple[Tensor, Tensor | None]:
-    """A random share of seq (b, n, d) in random order, at least one; of padded rows as large a share of what is there."""
-    b, n = seq.shape[:2]
-    scores = torch.randn(b, n, device=seq.device)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.finfo(scores.dtype).max)
-    kept = scores.topk(max(1, int(n * (1 - dropout))), dim=-1).indices
-    rows = torch.arange(b, device=seq.device)[:, None]
-    if mask is None:
-        return seq[rows, kept], None
-    counts = (mask.sum(dim=-1) * (1 - dropout)).ceil().int()
-    return seq[rows, kept], mask[rows, kept] & (torch.arange(kept.shape[1], device=seq.device) < counts[:, None])

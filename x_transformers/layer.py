@@ -1,0 +1,94 @@
+"""One layer: norms, a branch and how it joins the stream, built from the tables of their files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from x_transformers.attention import Attention
+from x_transformers.branch import Scale, run_branch
+from x_transformers.call import Call, Depth
+from x_transformers.errors import FlagError
+from x_transformers.feedforward import FeedForward
+from x_transformers.layerscale import with_layerscale
+from x_transformers.norms import followed, norm_slots
+from x_transformers.plan import Plan
+from x_transformers.residuals import make_residual
+from x_transformers.shift import ShiftTokens, shifts_of
+from x_transformers.state import Fresh
+
+
+class Layer(nn.ModuleList):
+    """One residual branch: [norms before, after and around it; the branch; how it joins the stream].
+
+    Every flag of the layer already became one of these parts. It can be indexed as in 2.0.1: `layer[1].to_q`.
+    """
+
+    def __init__(self, norms: nn.ModuleList, branch: nn.Module, residual: nn.Module, adaptive: bool = False):
+        super().__init__([norms, branch, residual])
+        self.adaptive = adaptive  # whether the norms take a condition
+
+    norms = property(lambda self: self[0])
+    branch = property(lambda self: self[1])
+    residual = property(lambda self: self[2])
+
+    def forward(self, x: Tensor, call: Call, depth: Depth, state: Any) -> tuple[Tensor, Any]:
+        before, after, around = self.norms
+        given = followed(self.adaptive, call.condition)
+        inputs, stream, joining = self.residual.prepare(x, depth)
+        if call.trace is not None:
+            call.trace.layer_hiddens.append(inputs)
+        if call.injection is not None:
+            inputs = inputs + call.injection
+        if isinstance(state, Fresh) and state.memory is not None:
+            state = replace(state, memory=before(state.memory, **followed(self.adaptive, call.condition_of(state.memory))))
+        y, state = run_branch(self.branch, before(inputs, **given), call, depth, state)
+        x = self.residual(after(y, **given), stream, **joining)
+        return around(x, **followed(self.adaptive, call.stream_condition)), state
+
+
+def build_layer(index: int, plan: Plan, cfg: Any) -> Layer:
+    """Norms, branch and residual of the built layer number `index`, from the tables of their files."""
+    kind, shift = plan.kinds[index], plan.shifts[index]
+    branch = BRANCHES[kind](cfg, kind not in plan.kinds[:index])
+    if shift:
+        if len(shifts_of(shift, cfg.causal)) > cfg.dim:
+            raise FlagError(f'shift_tokens={shift} cuts dim={cfg.dim} features into more parts than there are; lower it')
+        branch = ShiftTokens(shifts_of(shift, cfg.causal), branch)
+    return Layer(norm_slots(cfg, cfg.dim), with_layerscale(branch, cfg), make_residual(cfg, kind, index), cfg.adaptive_norms)
+
+
+def self_attention(cfg: Any, first: bool) -> nn.Module:
+    """Self-attention; the first one has no values to mix in."""
+    return Attention(
+        replace(
+            cfg.attn,
+            carries_scores=cfg.residual_attn,
+            shares_values=cfg.add_value_residual,
+            learned_value_residual_mix=cfg.add_value_residual and cfg.learned_value_residual_mix and not first,
+            qkv_receive_diff_residuals=cfg.qkv_receive_diff_residuals,
+            zero_init_output=cfg.zero_init_branch_output or cfg.attn.zero_init_output,
+        )
+    )
+
+
+def cross_attention(cfg: Any, first: bool) -> nn.Module:
+    return Attention(
+        replace(
+            cfg.cross_attn,
+            cross=True,
+            carries_scores=cfg.cross_residual_attn,
+            shares_values=cfg.add_value_residual,
+            zero_init_output=cfg.zero_init_branch_output or cfg.cross_attn.zero_init_output,
+        )
+    )
+
+
+def feed_forward(cfg: Any, first: bool) -> nn.Module:
+    branch = FeedForward(replace(cfg.ff, zero_init_output=cfg.zero_init_branch_output or cfg.ff.zero_init_output))
+    return Scale(0.5, branch) if cfg.macaron else branch
+
+
+BRANCHES = {'a': self_attention, 'c': cross_attention, 'f': feed_forward}

@@ -1,0 +1,121 @@
+"""Contextual position encoding: positions count what matters, not tokens (Golovneva et al. 2024, 2405.18719)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from x_transformers.flags import Config, Rules, demands, flag
+
+GATES = 'its positions are sums over the score matrix, which fused kernels never form'
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopeFlags(Config):
+    """Contextual positions, which self-attention counts for itself."""
+
+    use_cope: bool = flag(False, 'Positions count the keys that a query finds relevant.', paper='2405.18719', unfusable=GATES, scope='self')
+    cope_max_pos: int = flag(
+        16, 'Positions counted at most.', paper='2405.18719', example={'use_cope': True, 'cope_max_pos': 4}, scope='self', at_least=1
+    )
+    cope_soft_onehot_pos: bool = flag(
+        False,
+        'Weigh all positions by their nearness instead of interpolating between two.',
+        paper='2405.18719',
+        example={'use_cope': True, 'cope_soft_onehot_pos': True},
+        scope='self',
+    )
+    cope_talking_heads: bool = flag(
+        False,
+        'Mix scores across heads before they are counted.',
+        paper='2405.18719',
+        example={'use_cope': True, 'cope_talking_heads': True},
+        scope='self',
+    )
+
+    rules: ClassVar[Rules] = (
+        demands('use_cope', lambda c: c.causal, 'it counts the keys between a query and a key before it. Use a Decoder.'),
+    )
+
+
+class CoPE(nn.Module):
+    """Scores to add for contextual positions.
+
+    `forward(query (b, h, i, d), attn_logits (b, h, i, j) with hidden keys at the lowest number, allowed=None)` returns
+    (b, h, i, j). The position of key j for query i is the sum of the gates, sigmoids of scores, from j on. `allowed`,
+    broadcastable to the scores, is where keys may be seen; without it queries are the last of the keys.
+
+    >>> q, sim = torch.randn(1, 4, 8, 16), torch.randn(1, 4, 8, 8)
+    >>> CoPE(dim=16, heads=4, max_pos=5)(q, sim).shape
+    torch.Size([1, 4, 8, 8])
+    """
+
+    positions: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        max_pos: int,
+        soft_onehot: bool = False,
+        talking_heads: bool = False,
+        soft_onehot_temp: float = 5e-2,
+    ):
+        super().__init__()
+        self.max_pos = max_pos
+        self.soft_onehot = soft_onehot
+        self.soft_onehot_temp = soft_onehot_temp
+        self.pos_emb = nn.Parameter(torch.zeros(max_pos, dim))
+        self.talking_heads = nn.Conv2d(heads, heads, 1, bias=False) if talking_heads else None
+        if soft_onehot:
+            self.register_buffer('positions', torch.arange(max_pos))
+
+    def forward(self, query: Tensor, attn_logits: Tensor, allowed: Tensor | None = None) -> Tensor:
+        sim = attn_logits
+        if self.talking_heads is not None:
+            # mixing makes the lowest numbers any numbers: what is hidden is hidden again
+            sim = self.talking_heads(sim)
+            hidden = ~last_of_keys(sim) if allowed is None else ~allowed
+            sim = sim.masked_fill(hidden, -torch.finfo(sim.dtype).max)
+        position = contextual_positions(sim).clamp(max=self.max_pos - 1)
+        scores = query @ self.pos_emb.t().to(query.dtype)  # b h i p
+        return (self.nearby if self.soft_onehot else interpolated)(scores, position).to(attn_logits.dtype)
+
+    def nearby(self, scores: Tensor, position: Tensor) -> Tensor:
+        """Every position's score, weighed by how near it is."""
+        distance = (position[..., None] - self.positions).abs()
+        return ((-distance / self.soft_onehot_temp).softmax(dim=-1) * scores[..., None, :]).sum(dim=-1)
+
+
+def last_of_keys(sim: Tensor) -> Tensor:
+    """(i, j) bool: the causal rule for queries that are the last of the keys."""
+    i, j = sim.shape[-2:]
+    return torch.ones((i, j), dtype=torch.bool, device=sim.device).tril(j - i)
+
+
+def contextual_positions(sim: Tensor) -> Tensor:
+    """(b, h, i, j): for each key the sum of gates from it on, in no less than single precision."""
+    gates = sim.to(torch.promote_types(sim.dtype, torch.float32)).sigmoid()
+    return gates.flip(-1).cumsum(dim=-1).flip(-1)
+
+
+def interpolated(scores: Tensor, position: Tensor) -> Tensor:
+    """`scores` (..., p) of whole positions, read linearly at fractional ones (..., j)."""
+    below = position.floor()
+    share = position - below
+    at = lambda where: scores.gather(-1, where.long())
+    return share * at(position.ceil()) + (1 - share) * at(below)
+
+
+def naive_cope(query: Tensor, sim: Tensor, pos_emb: Tensor) -> Tensor:
+    """The paper's equations 3 to 6, pair by pair: the twin written to be read. Shapes as in `CoPE`."""
+    out = torch.zeros_like(sim)
+    for b, h, i, j in torch.cartesian_prod(*(torch.arange(size) for size in sim.shape)).tolist():
+        position = sim[b, h, i, j:].sigmoid().sum().clamp(max=len(pos_emb) - 1)
+        low, high = int(position.floor()), int(position.ceil())
+        embedding = (position - low) * pos_emb[high] + (1 - (position - low)) * pos_emb[low]
+        out[b, h, i, j] = query[b, h, i] @ embedding
+    return out
