@@ -267,7 +267,7 @@ def test_embeddings_ahead_stand_behind_the_padding(case: Model) -> None:
 @each(argvalues=CASES)
 def test_right_padding_of_an_encoder_changes_nothing(case: Model) -> None:
     if 'memory_tokens_interspersed_every' in case.flags:
-        with pytest.raises(FlagError, match='memory_tokens_interspersed_every=.* is not possible here'):
+        with pytest.raises(FlagError, match='is not possible here'):
             case.build(Encoder)
         return
     net, inputs = case.build(Encoder), case.inputs()
