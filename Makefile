@@ -14,7 +14,7 @@ pins    := pyproject.toml constraints.txt x_transformers/version.py
 # pip must not run twice in one environment, and timings mean something only alone
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types docs figures goldens clean
+.PHONY: help demo test pairs lint types docs figures goldens clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +26,9 @@ demo: $(VENV)/.demo  ## train a small language model, save it, let it write (ARG
 # one thread per worker: two workers with two threads each are slower than two with one
 test: $(VENV)/.test  ## run the tests (ARGS="-k rotary")
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(python) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(ARGS)
+
+pairs: $(VENV)/.test  ## run the laws over every pair of flags (long)
+	PAIRS=all OMP_NUM_THREADS=1 $(python) -m pytest -q -n $(WORKERS) --maxprocesses 8 --dist worksteal tests/laws/test_pairs.py $(ARGS)
 
 lint: $(VENV)/.lint  ## ruff
 	$(python) -m ruff check . $(ARGS)

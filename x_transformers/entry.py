@@ -100,27 +100,31 @@ def check_conditions(x: Tensor, given: Inputs, stack: Any, state: StackState | N
         raise InputError('in_attn_cond cannot be combined with reinject_input=True: both are what is added to branches. Leave one out.')
     b, n = x.shape[:2]
     memory = longest(given.mems) if state is None or state.length == 0 else 0
-    lengths = {n + memory} if memory or state is None else {n, n + state.length, n + state.seen + state.extra}
+    lengths = [n + memory] if memory or state is None else [n, n + state.length, n + state.seen + state.extra]
     for name, t, width in (('condition', given.condition, stack.dim_condition), ('in_attn_cond', given.in_attn_cond, stack.dim)):
         if t is not None:
             expect_per_token(name, t, b, lengths, width)
 
 
-def expect_per_token(name: str, t: Any, b: int, lengths: set[int], width: int) -> None:
+def expect_per_token(name: str, t: Any, b: int, lengths: Sequence[int], width: int) -> None:
     """`t` must be (b, width), or (b, n, width) with one of these lengths."""
-    shapes = [(b, width), (b, 1, width), *((b, n, width) for n in sorted(lengths))]
-    if isinstance(t, Tensor) and t.shape not in shapes:
-        spelled = f'{shapes[0]}, or per token {" or ".join(map(str, shapes[2:]))}: the new ones, or all so far and their memories'
-        raise InputError(f'{name} has shape {tuple(t.shape)}, expected {spelled}')
-    expect(name, t, (None,) * getattr(t, 'ndim', 0), 'float')
+    if not isinstance(t, Tensor):
+        raise InputError(f'{name} must be a tensor, got {type(t).__name__}')
+    if t.shape != (b, width) and t.shape not in [(b, n, width) for n in (1, *lengths)]:
+        spelled = ' or '.join(f'({b}, {n}, {width})' for n in dict.fromkeys(lengths))
+        raise InputError(
+            f'{name} has shape {tuple(t.shape)}, expected ({b}, {width}), or per token {spelled}: the new ones, or all so far and '
+            'their memories'
+        )
+    expect_kind(name, t, 'float')
 
 
 def per_token(t: Tensor | None, n: int) -> tuple[Tensor | None, Tensor | None]:
     """What belongs to the `n` new tokens, (b, 1|n, d), and to those before them; one for all is both."""
-    if t is None or t.ndim == 2 or t.shape[1] == 1:
-        t = t[:, None] if t is not None and t.ndim == 2 else t
-        return t, t
-    return t[:, -n:], t[:, :-n]
+    if t is None:
+        return None, None
+    t = t if t.ndim == 3 else t[:, None]
+    return (t, t) if t.shape[1] == 1 else (t[:, -n:], t[:, :-n])
 
 
 def begin(stack: Any, x: Tensor, given: Inputs, state: StackState | None, keep: bool, trace: Trace | None) -> Call:

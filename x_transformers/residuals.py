@@ -181,14 +181,14 @@ class ResidualFlags(Config):
 
 def make_residual(cfg: Any, kind: str, index: int) -> nn.Module:
     """A new residual of the kind the flags choose, for the built layer number `index`."""
-    make: Any = pick(cfg, RESIDUALS, default=Residual)
-    keywords = {'scale_residual': cfg.scale_residual, 'scale_residual_constant': cfg.scale_residual_constant}
-    if make is ResiDual:
-        keywords['scale'] = cfg.resi_dual_scale
+    make: Any
     if cfg.num_residual_streams > 1:
         views = 3 if kind == 'a' and cfg.qkv_receive_diff_residuals else 1
-        make = HyperConnection
-        keywords = {'layer_index': index, 'num_residual_streams': cfg.num_residual_streams, 'num_input_views': views}
+        make, keywords = HyperConnection, {'layer_index': index, 'num_residual_streams': cfg.num_residual_streams, 'num_input_views': views}
+    else:
+        make = pick(cfg, RESIDUALS, default=Residual)
+        keywords = {'scale_residual': cfg.scale_residual, 'scale_residual_constant': cfg.scale_residual_constant}
+        keywords |= {'scale': cfg.resi_dual_scale} if make is ResiDual else {}
     try:
         return make(cfg.dim, **{**keywords, **cfg.residual_fn_kwargs})
     except TypeError as error:

@@ -53,7 +53,6 @@ FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     'two layouts': (lambda: stack(depth=3, sandwich_coef=1, par_ratio=2), ('par_ratio=2', 'sandwich_coef=1')),
     'sandwich norm in a post-norm stack': (lambda: stack(sandwich_norm=True, pre_norm=False), ('sandwich_norm=True', 'pre_norm')),
     'ResiDual and post-norm': (lambda: stack(resi_dual=True, pre_norm=False), ('pre_norm=False', 'resi_dual=True')),
-    'a gate from zero': (lambda: stack(attn_on_attn=True, attn_zero_init_output=True), ('attn_on_attn', 'attn_zero_init_output')),
     'tied layers in an order': (
         lambda: stack(weight_tie_layers=True, layers_execute_order=(0, 1)), ('weight_tie_layers=True', 'layers_execute_order=(0, 1)')),
     'a string for a number': (lambda: stack(depth='six'), ("depth='six'", 'a whole number')),

@@ -16,6 +16,24 @@ BASE = {'dim': 16, 'depth': 2, 'heads': 4, 'attn_dim_head': 12}
 LENGTH, BATCH, VOCABULARY = 12, 2, 32
 
 
+class CausalConvolution(nn.Module):
+    """A convolution over a token and the two before it, by the protocol of modules beside attention."""
+
+    carries_state = True
+
+    def __init__(self, dim: int, width: int):
+        super().__init__()
+        self.conv = nn.Conv1d(dim, width, kernel_size=3)
+
+    def empty_state(self, x: Tensor) -> Tensor:
+        return x.new_zeros((x.shape[0], 2, x.shape[2]))
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> Any:
+        seen = torch.cat((self.empty_state(x) if state is None else state, x), dim=1)
+        y = self.conv(seen.transpose(1, 2)).transpose(1, 2)
+        return y if state is None else (y, seen[:, -2:])
+
+
 TOGETHER = {  # flags that meet in one formula
     'rotary, memory keys': {'rotary_pos_emb': True, 'attn_num_mem_kv': 2},
     'rotary of some heads, memory keys, window': {
@@ -43,10 +61,65 @@ TOGETHER = {  # flags that meet in one formula
     'gates, shifted, memory keys': {
         'attn_gate_values': True, 'attn_gate_value_heads': True, 'attn_on_attn': True, 'shift_tokens': 1, 'attn_num_mem_kv': 1,
     },
+    'latents, key sub-heads, rotary, zero key, forget gates': {
+        'attn_use_latent_kv': True, 'attn_dim_latent_kv': 8, 'attn_latent_rope_subheads': 2, 'attn_use_latent_q': True,
+        'attn_dim_latent_q': 6, 'rotary_pos_emb': True, 'attn_add_zero_kv': True, 'attn_data_dependent_alibi': True,
+    },
+    'latents, key sub-heads, xPos, selective': {
+        'attn_use_latent_kv': True, 'attn_dim_latent_kv': 8, 'attn_latent_rope_subheads': 1, 'rotary_xpos': True, 'attn_selective': True,
+    },
+    'latents of grouped heads, T5 bias, talking heads': {
+        'attn_use_latent_kv': True, 'attn_dim_latent_kv': 8, 'attn_kv_heads': 2, 'rel_pos_bias': True, 'attn_pre_talking_heads': True,
+        'attn_value_dim_head': 6,
+    },
+    'latents that are turned, normed and shared, memory keys': {
+        'attn_use_latent_kv': True, 'attn_dim_latent_kv': 8, 'rotary_pos_emb': True, 'attn_qk_norm': True, 'attn_num_mem_kv': 2,
+        'add_value_residual': True, 'attn_use_latent_q': True, 'attn_dim_latent_q': 6, 'depth': 3,
+    },
+    'latents of contexts': {
+        'attn_use_latent_kv': True, 'attn_dim_latent_kv': 8, 'cross_attend': True, 'cross_attn_dim_context': 24,
+    },
+    'selective, grouped heads, memory keys, window, rotary': {
+        'attn_selective': True, 'attn_kv_heads': 2, 'attn_num_mem_kv': 2, 'attn_max_attend_past': 5, 'rotary_pos_emb': True,
+    },
+    'selective, residual attention, zero key, contexts': {
+        'attn_selective': True, 'residual_attn': True, 'attn_add_zero_kv': True, 'cross_attend': True,
+    },
+    'forget gates, exponential values, grouped heads, memory keys': {
+        'attn_data_dependent_alibi': True, 'attn_laser': True, 'attn_kv_heads': 2, 'attn_num_mem_kv': 2, 'attn_add_zero_kv': True,
+    },
+    'forget gates by row, window, rotary, streams split': {
+        'attn_data_dependent_alibi_per_row': True, 'attn_max_attend_past': 4, 'rotary_pos_emb': True, 'num_residual_streams': 2,
+        'qkv_receive_diff_residuals': True, 'attn_num_mem_kv': 1, 'attn_gate_values': True,
+    },
+    'contextual positions that talk, memory keys, selective': {
+        'attn_use_cope': True, 'attn_cope_talking_heads': True, 'attn_num_mem_kv': 2, 'attn_selective': True, 'attn_qk_norm': True,
+    },
+    'contextual positions by nearness, one key head, distances': {
+        'attn_use_cope': True, 'attn_cope_soft_onehot_pos': True, 'attn_one_kv_head': True, 'attn_l2_distance': True,
+        'attn_cope_max_pos': 5,
+    },
+    'shared values of grouped heads, memory keys, exponential, repeated layers': {
+        'add_value_residual': True, 'attn_kv_heads': 2, 'attn_num_mem_kv': 2, 'attn_laser': True,
+        'layers_execute_order': (0, 1, 2, 3, 0, 1),
+    },
+    'shared values of contexts and tokens': {'add_value_residual': True, 'cross_attend': True, 'depth': 3, 'rotary_pos_emb': True},
+    'a folded LSTM beside attention, wide values, shifted': {
+        'attn_hybrid_module': nn.LSTM(16, 24, num_layers=2, batch_first=True), 'attn_hybrid_fold_axial_dim': 3,
+        'attn_value_dim_head': 6, 'shift_tokens': 1,
+    },
+    'a folded convolution beside attention, latents, streams': {
+        'attn_hybrid_module': CausalConvolution(16, 48), 'attn_hybrid_fold_axial_dim': 2, 'attn_use_latent_kv': True,
+        'attn_dim_latent_kv': 8, 'num_residual_streams': 2, 'qkv_receive_diff_residuals': False,
+    },
     'streams, skips, adaptive norm': {'num_residual_streams': 3, 'unet_skips': True, 'use_adaptive_rmsnorm': True, 'depth': 3},
     'streams split for queries, keys and values, shifted, scaled, injected': {
         'num_residual_streams': 2, 'qkv_receive_diff_residuals': True, 'shift_tokens': 1, 'use_layerscale': True, 'reinject_input': True,
         'rotary_pos_emb': True,
+    },
+    'streams split for queries, keys and values, gates, memory keys, forget gates, first values': {
+        'num_residual_streams': 2, 'qkv_receive_diff_residuals': True, 'attn_gate_values': True, 'attn_gate_value_heads': True,
+        'attn_num_mem_kv': 1, 'attn_data_dependent_alibi': True, 'add_value_residual': True, 'attn_kv_heads': 2,
     },
     'streams after norms that follow a condition': {
         'num_residual_streams': 2, 'pre_norm': False, 'use_adaptive_layernorm': True, 'adaptive_condition_mlp': True, 'dim_condition': 24,

@@ -152,7 +152,7 @@ INDEX = [
 ]
 NOTHING_TO_SWITCH = {  # no example: sizes that must be given, and what is only accepted or only for use outside of a stack
     'L dim', 'L depth', 'A dim', 'A heads', 'F dim', 'A dim_out', 'F dim_out', 'L pre_norm_has_final_norm', 'L disable_abs_pos_emb',
-    'A onnxable', 'A qkv_receive_diff_residuals',
+    'A onnxable', 'A qkv_receive_diff_residuals', 'A hybrid_mask_kwarg',
 }  # fmt: skip
 FORWARD = (  # inputs of a layer stack
     'context', 'context_mask', 'context_pos', 'mask', 'attn_mask', 'self_attn_kv_mask', 'seq_start_pos', 'mems', 'mem_masks', 'cache',

@@ -1,0 +1,69 @@
+"""Contextual positions against their readable twin."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from x_transformers.attend import Attend
+from x_transformers.positions.cope import naive_cope
+from x_transformers.x_transformers import CoPE
+
+F64 = {'dtype': torch.float64}
+
+
+def inputs(queries: int = 6) -> tuple[torch.Tensor, torch.Tensor, CoPE]:
+    torch.manual_seed(0)
+    cope = CoPE(dim=4, heads=2, max_pos=4).double()
+    torch.nn.init.normal_(cope.pos_emb)
+    sim = torch.randn(2, 2, queries, 6, **F64, requires_grad=True)
+    return torch.randn(2, 2, queries, 4, **F64, requires_grad=True), sim, cope
+
+
+@pytest.mark.parametrize('queries', [6, 1])
+def test_positions_equal_the_papers_equations_with_gradients(queries: int) -> None:
+    q, sim, cope = inputs(queries)
+    given = (q, sim, cope.pos_emb)
+    out, want = cope(q, sim), naive_cope(*given)
+    torch.testing.assert_close(out, want)
+    weight = torch.randn_like(want)
+    gradients = (torch.autograd.grad((t * weight).sum(), given) for t in (out, want))
+    for got, wanted in zip(*gradients, strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
+def test_no_more_positions_are_counted_than_there_are() -> None:
+    q, _, cope = inputs()
+    sure = torch.full((2, 2, 6, 6), 40.0, **F64)  # every gate is one
+    torch.testing.assert_close(cope(q, sure)[..., 0], q @ cope.pos_emb[-1])
+    torch.testing.assert_close(cope(q, sure)[..., -1], q @ cope.pos_emb[1])
+
+
+def test_a_cold_softmax_over_positions_picks_the_whole_one() -> None:
+    q, _, cope = inputs()
+    soft = CoPE(dim=4, heads=2, max_pos=4, soft_onehot=True, soft_onehot_temp=1e-3).double()
+    soft.load_state_dict({**cope.state_dict(), 'positions': torch.arange(4)})
+    whole = torch.full((2, 2, 6, 6), 40.0, **F64)
+    torch.testing.assert_close(soft(q, whole), cope(q, whole))
+
+
+def test_hidden_keys_are_not_counted_whatever_the_heads_say() -> None:
+    torch.manual_seed(0)
+    q, sim, _ = inputs()
+    cope = CoPE(dim=4, heads=2, max_pos=6, talking_heads=True).double()
+    torch.nn.init.normal_(cope.pos_emb)
+    torch.nn.init.normal_(cope.talking_heads.weight)
+    hidden = torch.zeros(6, 6, dtype=torch.bool)
+    hidden[:, :2] = True  # two padded keys ahead of the others
+    lowest = torch.finfo(torch.float64).min
+    whole = cope(q, sim.masked_fill(hidden, lowest), ~hidden)[..., 2:]
+    torch.testing.assert_close(whole, cope(q, sim[..., 2:], torch.ones(6, 4, dtype=torch.bool)))
+
+
+def test_attention_takes_the_module_and_adds_what_it_says() -> None:
+    q, _, cope = inputs()
+    attend = Attend(causal=True, cope=cope).double()
+    _, seen = attend(q, q, q)
+    allowed = torch.ones(6, 6, dtype=torch.bool).tril()
+    scores = seen.qk_similarities.masked_fill(~allowed, torch.finfo(torch.float64).min)
+    torch.testing.assert_close(seen.pre_softmax_attn, scores + cope(q, scores, allowed))
