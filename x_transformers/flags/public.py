@@ -12,18 +12,25 @@ if TYPE_CHECKING:
     from x_transformers.flags.config import Config
 
 
+class Signature:
+    """The flags as keywords, for `help()`; made when they are looked at, since importing must be quick."""
+
+    def __init__(self, config: type[Config]):
+        self.config = config
+
+    def __get__(self, instance: object, owner: type) -> inspect.Signature:
+        keyword, empty = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
+        entries = sorted(catalogue(self.config), key=lambda e: not e.required)
+        parameters = [inspect.Parameter(e.name, keyword, default=empty if e.required else e.default, annotation=e.type) for e in entries]
+        return inspect.Signature(parameters)
+
+
 def configured(config: type[Config]) -> Callable[[type], type]:
     """Class decorator: the public class takes the flags of `config`, and `help()` shows them."""
 
     def decorate(cls: type) -> type:
         cls.config_class = config  # type: ignore[attr-defined]
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        cls.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [
-                inspect.Parameter(e.name, keyword, default=inspect.Parameter.empty if e.required else e.default, annotation=e.type)
-                for e in sorted(catalogue(config), key=lambda e: not e.required)
-            ]
-        )
+        cls.__signature__ = Signature(config)  # type: ignore[attr-defined]
         return cls
 
     return decorate
