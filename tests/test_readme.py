@@ -13,7 +13,23 @@ import pytest
 import torch
 
 import x_transformers
-from x_transformers import Attention, AutoregressiveWrapper, CrossAttender, Decoder, Encoder, FeedForward, PrefixDecoder, TransformerWrapper
+from x_transformers import (
+    Attention,
+    AutoregressiveWrapper,
+    ContinuousAutoregressiveWrapper,
+    ContinuousTransformerWrapper,
+    CrossAttender,
+    Decoder,
+    Encoder,
+    FeedForward,
+    MultiInputTransformerWrapper,
+    PrefixDecoder,
+    TransformerWrapper,
+    ViTransformerWrapper,
+    XTransformer,
+    XValAutoregressiveWrapper,
+    XValTransformerWrapper,
+)
 from x_transformers.flags import catalogue
 from x_transformers.layers import LayersConfig
 from x_transformers.state import StackState
@@ -23,7 +39,11 @@ README = (ROOT / 'README.md').read_text(encoding='utf-8')
 
 FENCE = re.compile(r'^```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 PROSE = FENCE.sub('', README)
-CLASSES = (Attention, AutoregressiveWrapper, CrossAttender, Decoder, Encoder, FeedForward, PrefixDecoder, TransformerWrapper, StackState)
+CLASSES = (
+    Attention, AutoregressiveWrapper, ContinuousAutoregressiveWrapper, ContinuousTransformerWrapper, CrossAttender, Decoder, Encoder,
+    FeedForward, MultiInputTransformerWrapper, PrefixDecoder, StackState, TransformerWrapper, ViTransformerWrapper, XTransformer,
+    XValAutoregressiveWrapper, XValTransformerWrapper,
+)
 
 
 def line_of(offset):
