@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from x_transformers.context import dropout_seq
-from x_transformers.errors import InputError
 from x_transformers.flags import Config, configured, flag, group
 from x_transformers.inputs import expect, expect_optional
 from x_transformers.layers import Decoder, Encoder
@@ -123,8 +122,6 @@ class XTransformer(nn.Module):
         """The source as the decoder sees it (b, p + n, dim), and what of it is no padding."""
         expect('src', src, (None, None), 'int', 'XTransformer takes token ids (batch, length)')
         expect_optional('mask', mask, tuple(src.shape), 'bool', 'it belongs to the source')
-        if mask is not None and not torch.compiler.is_compiling() and not bool(mask.any(dim=-1).all()):
-            raise InputError('mask hides a whole row of the source; every row must hold at least one token')
         encoded = self.encoder(src, mask=mask, attn_mask=attn_mask, prepend_embeds=prepend_embeds)
         if mask is not None and prepend_embeds is not None:
             mask = F.pad(mask, (prepend_embeds.shape[1], 0), value=True)
