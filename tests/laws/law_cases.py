@@ -219,7 +219,7 @@ def refused(kind: type, case: Case) -> bool:
 
 NOT_BY_TOKEN = {  # flags that ask for more inputs, or return anything but logits for each token: see test_every_model.py
     'embed_num_tokens', 'num_output_heads', 'squeeze_out_last_dim', 'recycling', 'train_max_recycle_steps', 'average_pool_embed',
-    'use_cls_token', 'num_cls_tokens', 'memory_tokens_interspersed_every', 'emb_frac_gradient',
+    'use_cls_token', 'num_cls_tokens', 'memory_tokens_interspersed_every', 'emb_frac_gradient', 'attn_z_loss_weight',
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,11 +17,15 @@ from law_cases import perturb
 from torch import Tensor
 
 from x_transformers import (
+    ContinuousAutoregressiveWrapper,
     ContinuousTransformerWrapper,
     Decoder,
     Encoder,
     MultiInputTransformerWrapper,
     TransformerWrapper,
+    ViTransformerWrapper,
+    XTransformer,
+    XValAutoregressiveWrapper,
     XValTransformerWrapper,
 )
 from x_transformers.errors import DecodeError, FlagError, InputError
@@ -123,6 +128,24 @@ def run(case: Model, net: Any, **beside: Any) -> list[Tensor]:
     return case.rows(net(*given, **own, **beside))
 
 
+DECLARED = (*KINDS, ContinuousAutoregressiveWrapper, ViTransformerWrapper, XTransformer, XValAutoregressiveWrapper)
+NO_EXAMPLE = {  # flags that there is nothing to switch on for
+    'num_tokens', 'max_seq_len', 'attn_layers', 'max_mem_len', 'shift_mem_down', 'token_emb', 'to_logits', 'emb_dim', 'numerical_token_id',
+    'net', 'ignore_index', 'pad_value', 'loss_fn', 'image_size', 'patch_size', 'dim',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', DECLARED)
+def test_every_flag_says_what_it_does(kind: Any) -> None:
+    for entry in catalogue(kind.config_class):
+        if entry.name.startswith(('enc_', 'dec_')):  # those of models and stacks, under other names
+            continue
+        assert entry.doc.endswith('.') and len(entry.doc) > 10, entry.name
+        assert entry.example or entry.name in NO_EXAMPLE, entry.name
+        assert entry.paper is None or re.fullmatch(r'https://.+|\d{4}\.\d{4,5}', entry.paper), entry.name
+        assert not entry.example or entry.name in entry.example, entry.name
+
+
 @each(argvalues=CASES)
 def test_a_training_step_reaches_every_parameter(case: Model) -> None:
     net = case.build()
@@ -151,6 +174,11 @@ def test_no_flag_is_dead(case: Model) -> None:
     without.load_state_dict(net.state_dict())
     if last == 'emb_frac_gradient':
         assert apart(run(case, net), run(case, without)) < BOUND < apart(gradients(case, net), gradients(case, without))
+        return
+    if last == 'attn_z_loss_weight':
+        given, beside = case.inputs()
+        heavy, light = (model(*given, **beside, return_attn_z_loss=True)[1].attn_z_loss for model in (net, without))
+        assert torch.allclose(heavy, 1000 * light)
         return
     if last == 'emb_dropout':
         net.train()

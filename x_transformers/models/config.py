@@ -35,7 +35,14 @@ class BodyFlags(Config):
     emb_frac_gradient: float = flag(
         1.0, 'Share of the gradient that reaches the embeddings.', paper='2210.02414', example={'emb_frac_gradient': 0.1}, at_least=0
     )
-    attn_z_loss_weight: float = flag(1e-4, 'Weight of the z-loss that `return_attn_z_loss` asks for.', paper='2202.08906', at_least=0)
+    attn_z_loss_weight: float = flag(
+        1e-4,
+        'Weight of the z-loss that `return_attn_z_loss` asks for.',
+        paper='2202.08906',
+        example={'attn_z_loss_weight': 0.1},
+        inputs=('return_attn_z_loss',),
+        at_least=0,
+    )
     recycling: bool = flag(
         False,
         'Feed what the stack makes back to its input, several times.',
