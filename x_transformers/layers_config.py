@@ -53,6 +53,7 @@ class LayersConfig(
         demands('ff_dim_out', lambda c: c.ff.dim_out == c.dim, 'in a layer stack every branch is as wide as the stream. Leave it out.'),
         demands('attn_dim_out', lambda c: c.attn.dim_out == c.dim, 'in a layer stack every branch is as wide as the stream. Leave it out.'),
         excludes('rotary_xpos', 'attn_l2_distance', 'its factors cancel in products only, not in distances. Use rotary_pos_emb=True.'),
+        excludes('rotary_xpos', 'attn_use_cope', 'its factors cancel in products of queries with keys only. Use rotary_pos_emb=True.'),
         excludes('rotary_xpos', 'attn_num_mem_kv', 'learned keys have no position for its decay to cancel at. Use rotary_pos_emb=True.'),
         excludes('attn_use_latent_kv', 'qkv_receive_diff_residuals', 'keys and values share one latent. Keep one.'),
         *(
