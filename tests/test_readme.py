@@ -14,6 +14,7 @@ import torch
 
 import x_transformers
 from x_transformers import (
+    DPO,
     Attention,
     AutoregressiveWrapper,
     ContinuousAutoregressiveWrapper,
@@ -23,9 +24,12 @@ from x_transformers import (
     Encoder,
     FeedForward,
     MultiInputTransformerWrapper,
+    NeoMLP,
+    NonAutoregressiveWrapper,
     PrefixDecoder,
     TransformerWrapper,
     ViTransformerWrapper,
+    XLAutoregressiveWrapper,
     XTransformer,
     XValAutoregressiveWrapper,
     XValTransformerWrapper,
@@ -42,7 +46,8 @@ PROSE = FENCE.sub('', README)
 CLASSES = (
     Attention, AutoregressiveWrapper, ContinuousAutoregressiveWrapper, ContinuousTransformerWrapper, CrossAttender, Decoder, Encoder,
     FeedForward, MultiInputTransformerWrapper, PrefixDecoder, StackState, TransformerWrapper, ViTransformerWrapper, XTransformer,
-    XValAutoregressiveWrapper, XValTransformerWrapper,
+    XValAutoregressiveWrapper, XValTransformerWrapper, DPO, NeoMLP,
+    NonAutoregressiveWrapper, XLAutoregressiveWrapper,
 )
 
 

@@ -10,7 +10,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from x_transformers import Attention, AutoregressiveWrapper, CrossAttender, Decoder, Encoder, FeedForward, PrefixDecoder, TransformerWrapper
+from x_transformers import (
+    DPO,
+    Attention,
+    AutoregressiveWrapper,
+    CrossAttender,
+    Decoder,
+    Encoder,
+    FeedForward,
+    NeoMLP,
+    NonAutoregressiveWrapper,
+    PrefixDecoder,
+    TransformerWrapper,
+    XLAutoregressiveWrapper,
+)
 from x_transformers.attend import Attend
 from x_transformers.errors import BackendError, DecodeError, FlagError, InputError
 from x_transformers.x_transformers import (
@@ -49,6 +62,11 @@ PREFIX = PrefixDecoder(dim=16, depth=1, heads=4, attn_dim_head=8)
 ATTENTION = Attention(16, heads=4, dim_head=8)
 NET, HEADLESS = wrapper(), wrapper(return_only_embed=True)
 MODEL = AutoregressiveWrapper(NET)
+ROTARY_MODEL, OTHER = AutoregressiveWrapper(wrapper(attn_layers=ROTARY)), wrapper(num_tokens=7)
+CRITIC = {'self_token_critic': True}
+MASKED, CRITICAL = (NonAutoregressiveWrapper(wrapper(attn_layers=ENCODER), mask_id=10, **flags) for flags in ({}, CRITIC))
+XL, PREFERENCE = XLAutoregressiveWrapper(wrapper(max_mem_len=8)), DPO(wrapper())
+NEO = NeoMLP(dim_in=3, dim_hidden=2, dim_out=1, dim_model=16, depth=1)
 X, ALLOWED = torch.zeros(2, 4, 16), torch.ones(4, 4, dtype=torch.bool)
 with torch.no_grad():
     _, STATE = STACK(X, return_state=True)
@@ -139,6 +157,30 @@ FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     'a share of the context above one': (
         lambda: decoder(cross_attend=True, cross_attn_tokens_dropout=1.5), ('cross_attn_tokens_dropout=1.5', 'at most 1')),
     'positions for the keywords of a decoder': (lambda: Decoder(16, 2), ('use keywords',)),
+    'segments without a length': (lambda: XLAutoregressiveWrapper(wrapper(max_seq_len=0)), ('max_seq_len=0', 'segments')),
+    'segments of a model that keeps none': (lambda: XLAutoregressiveWrapper(nn.Linear(1, 1)), ('net=Linear', 'max_seq_len')),
+    'a mask that is no token': (lambda: NonAutoregressiveWrapper(NET, mask_id=11), ('mask_id=11', '0 to 10')),
+    'a negative mask': (lambda: NonAutoregressiveWrapper(NET, mask_id=-1), ('mask_id=-1', 'at least 0')),
+    'no mask': (lambda: NonAutoregressiveWrapper(NET), ("'mask_id' is required",)),
+    'masked sequences without a length': (lambda: NonAutoregressiveWrapper(wrapper(max_seq_len=0), mask_id=1), ('max_seq_len=0', 'length')),
+    'a schedule of another name': (lambda: NonAutoregressiveWrapper(NET, mask_id=1, schedule='cos'), ("schedule='cos'", "'cosine'")),
+    'a schedule that rises': (lambda: NonAutoregressiveWrapper(NET, mask_id=1, schedule=lambda t: t), ('schedule', 'does not fall')),
+    'a schedule that leaves masks': (
+        lambda: NonAutoregressiveWrapper(NET, mask_id=1, schedule=lambda t: 1 - t / 2), ('schedule', '0 at time 1')),
+    'no steps': (lambda: NonAutoregressiveWrapper(NET, mask_id=1, steps=0), ('steps=0', 'at least 1')),
+    'two critics': (
+        lambda: NonAutoregressiveWrapper(NET, mask_id=1, token_critic=OTHER, self_token_critic=True),
+        ('self_token_critic=True', 'token_critic', 'Keep one')),
+    'the weight of no critic': (
+        lambda: NonAutoregressiveWrapper(NET, mask_id=1, critic_loss_weight=2), ('critic_loss_weight=2', 'no critic')),
+    'nothing to condition on': (lambda: NonAutoregressiveWrapper(NET, mask_id=1, self_cond_train_prob=0.5), ('Add self_cond=True',)),
+    'conditions of another width': (
+        lambda: NonAutoregressiveWrapper(wrapper(emb_dim=8), mask_id=1, self_cond=True), ('self_cond=True', 'emb_dim=8')),
+    'preferences of no strength': (lambda: DPO(NET, beta=0), ('beta=0', 'above 0')),
+    'preferences of a wrapper': (lambda: DPO(MODEL), ('AutoregressiveWrapper', 'its `net`')),
+    'an unknown flag of the encoder of neurons': (
+        lambda: NeoMLP(dim_in=1, dim_hidden=1, dim_out=1, dim_model=16, depth=1, encoder_kwargs={'hedas': 2}), ("'hedas'", "'heads'")),
+    'no neuron': (lambda: NeoMLP(dim_in=0, dim_hidden=1, dim_out=1, dim_model=16, depth=1), ('dim_in=0', 'at least 1')),
     'no kernel left': (
         lambda: decoder(attn_flash=True, attn_attend_sdp_kwargs=
         dict.fromkeys(('enable_flash', 'enable_mem_efficient', 'enable_math'), False)),
@@ -231,6 +273,80 @@ INPUTS: dict[str, Row] = {
     'lengths as a list': (InputError, lambda: MODEL.generate(ids(2, 3), 1, prompt_lens=[3, 2]), ('prompt_lens', 'list')),
     'lengths as fractions': (
         InputError, lambda: MODEL.generate(ids(2, 3), 1, prompt_lens=torch.tensor([3.0, 2.0])), ('prompt_lens', 'whole numbers')),
+    'fewer tokens than none': (InputError, lambda: MODEL.generate(ids(1, 2), -1), ('seq_len=-1',)),
+    'a negative temperature': (InputError, lambda: MODEL.generate(ids(1, 2), 1, temperature=-0.5), ('temperature=-0.5',)),
+    'no prompt': (InputError, lambda: MODEL.generate(ids(0, 2), 1), ('prompts has shape (0, 2)', 'at least one')),
+    'an empty prompt': (InputError, lambda: MODEL.generate(ids(2, 0), 1), ('prompts has shape (2, 0)', 'at least one')),
+    'truth values for a prompt': (InputError, lambda: MODEL.generate(ids(1, 2).bool(), 1), ('prompts', 'torch.bool')),
+    'a filter of another name': (InputError, lambda: MODEL.generate(ids(1, 2), 1, filter_logits_fn='topk'), ("did you mean 'top_k'?",)),
+    'a filter of no name': (InputError, lambda: MODEL.generate(ids(1, 2), 1, filter_logits_fn='nucleus'), ("'nucleus'", 'top_p')),
+    'a number for a filter': (InputError, lambda: MODEL.generate(ids(1, 2), 1, filter_logits_fn=3), ('filter_logits_fn=3', 'a function')),
+    'lengths beyond the prompts': (
+        InputError, lambda: MODEL.generate(ids(2, 3), 1, prompt_lens=torch.tensor([3, 4])), ('prompt_lens=[3, 4]', '1 to 3')),
+    'lengths of another batch': (InputError, lambda: MODEL.generate(ids(2, 3), 1, prompt_lens=ids(3)), ('prompt_lens', '(3,)', '(2)')),
+    'a mask of another length for prompts': (
+        InputError, lambda: MODEL.generate(ids(2, 3), 1, mask=ALLOWED[:2]), ('mask', '(2, 4)', '(2, 3)')),
+    'a mask and lengths': (
+        InputError, lambda: MODEL.generate(ids(2, 4), 1, mask=ALLOWED[:2], prompt_lens=torch.tensor([4, 3])), ('mask', 'prompt_lens')),
+    'a mask of numbers for prompts': (InputError, lambda: MODEL.generate(ids(2, 4), 1, mask=ids(2, 4)), ('mask', 'torch.bool')),
+    'more tokens than positions': (DecodeError, lambda: MODEL.generate(ids(1, 4), 6), ('prompt of 4', 'seq_len=6', 'max_seq_len=8')),
+    'no window and no positions': (
+        DecodeError, lambda: MODEL.generate(ids(1, 4), 6, restrict_to_max_seq_len=False),
+        ('restrict_to_max_seq_len=False', 'max_seq_len=8')),
+    'an amateur of another vocabulary': (
+        InputError, lambda: MODEL.generate(ids(1, 2), 1, amateur_model=OTHER), ('amateur_model', '7', '11')),
+    'an amateur that is no model': (InputError, lambda: MODEL.generate(ids(1, 2), 1, amateur_model='gpt'), ('amateur_model', "'gpt'")),
+    'a contrast too many': (
+        InputError, lambda: MODEL.generate(ids(1, 2), 1, amateur_model=NET, contrastive_decode_kwargs=({}, {})),
+        ('2 entries', '1 amateur')),
+    'an unknown keyword of a contrast': (
+        InputError, lambda: MODEL.generate(ids(1, 2), 1, amateur_model=NET, contrastive_decode_kwargs={'gamma': 1}), ("'gamma'", 'alpha')),
+    'a contrast that allows nothing': (
+        InputError, lambda: MODEL.generate(ids(1, 2), 1, amateur_model=NET, contrastive_decode_kwargs={'alpha': 0}), ('alpha=0',)),
+    'no beam': (InputError, lambda: MODEL.beam_search(ids(1, 2), 1, num_beams=0), ('num_beams=0', 'at least 1')),
+    'more sequences than beams': (
+        InputError, lambda: MODEL.beam_search(ids(1, 2), 2, num_beams=2, num_return_sequences=3),
+        ('num_return_sequences=3', 'num_beams=2')),
+    'more sequences than there are': (
+        InputError, lambda: MODEL.beam_search(ids(1, 2), 1, num_beams=20, num_return_sequences=12),
+        ('num_return_sequences=12', '11 tokens')),
+    'a penalty that is no number': (InputError, lambda: MODEL.beam_search(ids(1, 2), 1, length_penalty=None), ('length_penalty=None',)),
+    'an end outside of the vocabulary': (InputError, lambda: MODEL.beam_search(ids(1, 2), 1, eos_token=11), ('eos_token=11', '11')),
+    'a search with a negative length': (InputError, lambda: MODEL.beam_search(ids(1, 2), -1), ('seq_len=-1',)),
+    'no row to learn from': (InputError, lambda: MODEL(ids(0, 4)), ('x has shape (0, 4)',)),
+    'segments of embeddings': (InputError, lambda: XL(X), ('x has shape', 'XLAutoregressiveWrapper takes token ids')),
+    'segments of one token': (InputError, lambda: XL(ids(1, 1)), ('x has shape (1, 1)', 'two tokens')),
+    'a strange token in a segment': (InputError, lambda: XL(torch.tensor([[1, 2, 99]])), ('token id 99', 'num_tokens=11')),
+    'memories as a tensor for segments': (InputError, lambda: XL(ids(1, 4), mems=X), ('mems must be a list', 'Tensor')),
+    'ragged segments': (InputError, lambda: XL.generate(ids(2, 3), 1, prompt_lens=ids(2)), ('prompt_lens', 'segments')),
+    'a negative temperature over segments': (InputError, lambda: XL.generate(ids(1, 2), 1, temperature=-1), ('temperature=-1',)),
+    'a filter of another name over segments': (InputError, lambda: XL.generate(ids(1, 2), 1, filter_logits_fn='minp'), ("'min_p'",)),
+    'a masked sequence of another length': (InputError, lambda: MASKED(ids(2, 7)), ('(2, 7)', '(any, 8)', 'max_seq_len=8')),
+    'no masked sequence': (InputError, lambda: MASKED(ids(0, 8)), ('(0, 8)', 'at least one sequence')),
+    'a strange token to fill in': (InputError, lambda: MASKED(ids(1, 8) + 11), ('token id 11', 'num_tokens=11')),
+    'a critic that is not there': (
+        InputError, lambda: MASKED(ids(1, 8), only_train_critic=True), ('only_train_critic', 'self_token_critic')),
+    'both turns at once': (
+        InputError, lambda: CRITICAL(ids(1, 8), only_train_critic=True, only_train_generator=True), ('only_train_generator', 'give one')),
+    'sequences of no batch': (InputError, lambda: MASKED.generate(batch_size=0), ('batch_size=0',)),
+    'a filter of everything': (InputError, lambda: MASKED.generate(filter_thres=1.0), ('filter_thres=1.0', 'below 1')),
+    'a negative start': (InputError, lambda: MASKED.generate(start_temperature=-1), ('start_temperature=-1',)),
+    'preferences of two lengths': (
+        InputError, lambda: PREFERENCE(ids(2, 4), ids(2, 3), prompt_mask=ALLOWED[:2]), ('unpreferred_seq', '(2, 3)', '(2, 4)')),
+    'preferences without rows': (InputError, lambda: PREFERENCE(ids(0, 4), ids(0, 4), prompt_mask=ALLOWED[:0]), ('(0, 4)', 'at least one')),
+    'preferences of one token': (
+        InputError, lambda: PREFERENCE(ids(2, 1), ids(2, 1), prompt_mask=ALLOWED[:2, :1]), ('(2, 1)', 'two tokens')),
+    'a prompt of numbers': (InputError, lambda: PREFERENCE(ids(2, 4), ids(2, 4), prompt_mask=ids(2, 4)), ('prompt_mask', 'torch.bool')),
+    'a prompt of another length': (
+        InputError, lambda: PREFERENCE(ids(2, 4), ids(2, 4), prompt_mask=ALLOWED[:2, :2]), ('prompt_mask', '(2, 2)', '(2, 4)')),
+    'no prompt of preferences': (InputError, lambda: PREFERENCE(ids(2, 4), ids(2, 4), prompt_mask=None), ('prompt_mask', 'NoneType')),
+    'a mask of a preference of another batch': (
+        InputError, lambda: PREFERENCE(ids(2, 4), ids(2, 4), prompt_mask=ALLOWED[:2], preferred_seq_mask=ALLOWED), ('preferred_seq_mask',)),
+    'a strange token to prefer': (
+        InputError, lambda: PREFERENCE(ids(2, 4) + 11, ids(2, 4), prompt_mask=ALLOWED[:2]), ('preferred_seq', 'token id 11')),
+    'more numbers than neurons': (InputError, lambda: NEO(torch.zeros(2, 4)), ('(2, 4)', 'dim_in=3')),
+    'whole numbers for neurons': (InputError, lambda: NEO(ids(2, 3)), ('x has dtype', 'floating point')),
+    'no numbers for neurons': (InputError, lambda: NEO(torch.zeros(0, 3)), ('(0, 3)', 'dim_in=3')),
     'an end that is no token': (InputError, lambda: MODEL.generate(ids(1, 2), 1, eos_token='.'), ('eos_token', "'.'")),
 }  # fmt: skip
 

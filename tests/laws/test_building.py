@@ -23,7 +23,18 @@ from law_cases import (
 )
 from torch import nn
 
-from x_transformers import AutoregressiveWrapper, CrossAttender, Decoder, Encoder, PrefixDecoder, TransformerWrapper
+from x_transformers import (
+    DPO,
+    AutoregressiveWrapper,
+    CrossAttender,
+    Decoder,
+    Encoder,
+    NeoMLP,
+    NonAutoregressiveWrapper,
+    PrefixDecoder,
+    TransformerWrapper,
+    XLAutoregressiveWrapper,
+)
 from x_transformers.flags import catalogue
 
 STACKS = [(Decoder, case) for case in DECODERS] + [(Encoder, case) for case in ENCODERS]
@@ -50,9 +61,13 @@ ACCEPTED = {  # flags without an example that promise the same: a value that is 
 NO_EXAMPLE = {  # flags that there is nothing to switch on for
     'dim', 'depth', 'num_tokens', 'max_seq_len', 'attn_layers', 'net', 'ignore_index', 'pad_value', 'token_emb', 'to_logits',
     'max_mem_len', 'shift_mem_down', 'pre_norm_has_final_norm', 'disable_abs_pos_emb', 'attn_dim_out', 'cross_attn_dim_out', 'ff_dim_out',
-    'attn_hybrid_mask_kwarg', 'attn_onnxable', 'cross_attn_onnxable',
+    'attn_hybrid_mask_kwarg', 'attn_onnxable', 'cross_attn_onnxable', 'mask_id', 'token_critic', 'model', 'dim_in', 'dim_hidden',
+    'dim_out', 'dim_model',
 }  # fmt: skip
-ALL = (Decoder, Encoder, PrefixDecoder, CrossAttender, TransformerWrapper, AutoregressiveWrapper)
+ALL = (
+    Decoder, Encoder, PrefixDecoder, CrossAttender, TransformerWrapper, AutoregressiveWrapper, XLAutoregressiveWrapper,
+    NonAutoregressiveWrapper, DPO, NeoMLP,
+)  # fmt: skip
 
 
 def keeps_numbers(name: str) -> bool:

@@ -23,8 +23,9 @@ from x_transformers import (
     XValAutoregressiveWrapper,
     XValTransformerWrapper,
 )
-from x_transformers.models.heads import Named, masked_mean, mix, sigsoftmax
+from x_transformers.models.heads import Named, mix, sigsoftmax
 from x_transformers.models.vision import Patches
+from x_transformers.toolbox import masked_mean
 from x_transformers.training.continuous import GaussianLoss, draw
 
 SMALL = {'dim': 16, 'depth': 1, 'heads': 2}

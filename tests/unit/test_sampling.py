@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from x_transformers.decoding.generate import align_right
+from x_transformers.decoding.prompts import align_right
 from x_transformers.decoding.sampling import FILTER_LOGITS_FN, contrastive_decode_fn, min_p, pick, top_a, top_k, top_p
 
 LOGITS = torch.randn(4, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2

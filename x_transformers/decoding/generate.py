@@ -1,28 +1,42 @@
-"""Next-token logits of a growing sequence, each token computed once.
+"""Next-token logits of a growing sequence, and the loop that turns them into tokens.
 
-`Stepper` feeds a model what is new and keeps its state; a window that reaches the model's length slides.
-`Refeeder` gives models that cannot go on from earlier tokens the whole window each time.
+A source of logits answers `logits(tokens so far (b, t), their left padding (b,)) -> (b, vocabulary)` and
+`reorder(rows)`. `Stepper` computes each token once and keeps the model's state; a window that reaches the model's
+length slides. `Refeeder` gives models that cannot go on from earlier tokens the whole window each time. `Contrast`
+plays one source against others.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from x_transformers.decoding.prompts import Prompts
+from x_transformers.decoding.sampling import contrastive_decode_fn
 from x_transformers.errors import DecodeError, InputError
+from x_transformers.positions.embeddings import AbsolutePositionalEmbedding
+from x_transformers.toolbox import evaluating
 
 SLACK = 128  # room beyond the window, so that sliding seldom moves memory
+FIRST_ONLY = ('mask', 'mems', 'mem_masks', 'prepend_embeds', 'prepend_mask')  # remembered by the state
+
+
+class Source(Protocol):
+    def logits(self, out: Tensor, start: Tensor | None) -> Tensor: ...
+    def reorder(self, index: Tensor) -> None: ...
 
 
 class Stepper:
-    """Decodes by state: `logits(tokens so far) -> (b, vocabulary)`."""
+    """Decodes by state: each token is fed once."""
 
-    def __init__(self, net: Any, total: int, kwargs: dict[str, Any]):
-        self.net, self.kwargs, self.window = net, dict(kwargs), net.max_seq_len
-        slides = bool(self.window) and total > self.window
-        self.state = net.empty_state(capacity=(self.window + SLACK if slides else total) + ahead(kwargs))
+    def __init__(self, net: Any, window: int, total: int, kwargs: dict[str, Any]):
+        self.net, self.window, self.kwargs = net, window, dict(kwargs)
+        slides = 0 < window < total
+        self.state = net.empty_state(capacity=(window + SLACK if slides else total) + ahead(kwargs))
         self.fed = 0
         self.start: Tensor | None = None
 
@@ -34,45 +48,102 @@ class Stepper:
                 self.state = self.state.keep(room)
         else:
             self.start = moved(start, out.shape[1] - new.shape[1])
+            self.kwargs = with_mask(self.kwargs, new.shape[1], out.shape[1])
         given = {**self.kwargs, 'seq_start_pos': self.start, 'state': self.state}
         x, self.state = self.net(new, return_state=True, return_embeddings=True, **given)
         self.kwargs = {key: value for key, value in self.kwargs.items() if key not in FIRST_ONLY}
-        self.fed = out.shape[1]
+        self.batch, self.fed = out.shape
         return self.net.logits(x[:, -1])
 
-
-FIRST_ONLY = ('mems', 'mem_masks', 'prepend_embeds', 'prepend_mask')  # remembered by the state
+    def reorder(self, index: Tensor) -> None:
+        self.state = self.state.reorder(index)
+        self.start = None if self.start is None else self.start[index]
+        self.kwargs = rows_of(self.kwargs, index, self.batch)
 
 
 class Refeeder:
     """Runs the whole window for every token."""
 
-    def __init__(self, net: Any, kwargs: dict[str, Any]):
-        self.net, self.kwargs = net, kwargs
+    def __init__(self, net: Any, window: int, kwargs: dict[str, Any]):
+        self.net, self.window, self.kwargs = net, window, kwargs
 
     def logits(self, out: Tensor, start: Tensor | None) -> Tensor:
-        x = last(out, self.net.max_seq_len)
-        start = moved(start, out.shape[1] - x.shape[1])
-        given = self.kwargs if start is None else {**self.kwargs, 'seq_start_pos': start}
+        x = last(out, self.window)
+        given = with_mask(self.kwargs, x.shape[1], out.shape[1])
+        if start is not None:
+            given = {**given, 'seq_start_pos': moved(start, out.shape[1] - x.shape[1])}
+        self.batch = len(out)
         return self.net(x, **given)[:, -1]
 
+    def reorder(self, index: Tensor) -> None:
+        self.kwargs = rows_of(self.kwargs, index, self.batch)
 
-def stepper_for(net: nn.Module, total: int, cache_kv: bool, kwargs: dict[str, Any], eos: bool, prompt: int) -> Stepper | Refeeder:
-    """How to decode `total` tokens with this model."""
+
+class Contrast:
+    """An expert against amateurs, one after the other (2210.15097)."""
+
+    def __init__(self, expert: Source, amateurs: Sequence[Source], options: Sequence[dict[str, Any]]):
+        self.expert, self.amateurs, self.options = expert, amateurs, options
+
+    def logits(self, out: Tensor, start: Tensor | None) -> Tensor:
+        logits = self.expert.logits(out, start)
+        for amateur, options in zip(self.amateurs, self.options, strict=True):
+            other = amateur.logits(out, start)
+            if other.shape != logits.shape:
+                raise InputError(f'amateur_model has logits {tuple(other.shape)} and the model {tuple(logits.shape)}; give one vocabulary')
+            logits = contrastive_decode_fn(logits, other, **options)
+        return logits
+
+    def reorder(self, index: Tensor) -> None:
+        for source in (self.expert, *self.amateurs):
+            source.reorder(index)
+
+
+def source_for(
+    net: Any, prompts: Prompts, seq_len: int, kwargs: dict[str, Any], *, window: int, cache_kv: bool = True, may_end: bool = False
+) -> Stepper | Refeeder:
+    """How to decode `seq_len` tokens behind `prompts` with this model; `window` 0 never slides."""
+    prompt, total = prompts.tokens.shape[1], prompts.tokens.shape[1] + seq_len
+    check_mask(kwargs.get('mask'), prompts)
+    table = getattr(net, 'pos_emb', None)
+    if not window and isinstance(table, AbsolutePositionalEmbedding) and total - 1 > table.max_seq_len:
+        raise DecodeError(
+            f'restrict_to_max_seq_len=False with a prompt of {prompt} tokens and seq_len={seq_len} goes beyond '
+            f'max_seq_len={table.max_seq_len}, for which absolute positions were made; shorten them, or leave it out'
+        )
     if not cache_kv or not hasattr(net, 'empty_state') or not net.can_cache_kv:
-        return Refeeder(net, kwargs)
-    limit: int = net.max_seq_len  # type: ignore[assignment]
-    over = limit and total - 1 > limit and not net.can_cache_kv_outside_max_seq_len
-    if over and (prompt > limit or not eos):  # an end token may come in time
-        raise DecodeError(too_long(prompt, total, limit))
-    return Stepper(net, total, kwargs)
+        return Refeeder(net, window, kwargs)
+    over = window and total - 1 > window and not net.can_cache_kv_outside_max_seq_len
+    if over and (prompt > window or not may_end):  # an end token may come in time
+        raise DecodeError(
+            f'a prompt of {prompt} tokens with seq_len={seq_len} goes beyond max_seq_len={window}, where keys that were kept cannot '
+            'slide along (absolute positions, memory tokens); shorten them, use cache_kv=False, or build the model without these'
+        )
+    return Stepper(net, window, total, kwargs)
 
 
-def too_long(prompt: int, total: int, limit: int) -> str:
-    return (
-        f'a prompt of {prompt} tokens with seq_len={total - prompt} goes beyond max_seq_len={limit}, where keys that were '
-        'kept cannot slide along (absolute positions, memory tokens); shorten them, use cache_kv=False, or build the model without these'
-    )
+@torch.no_grad()
+def tokens(
+    source: Source, prompts: Prompts, seq_len: int, choose: Callable[[Tensor], Tensor], eos_token: int | None, nets: Sequence[nn.Module]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Up to `seq_len` times: the next token (b,) of each row, and whether the row had ended before it (b,).
+
+    Stops when every row has ended. The modules are in evaluation mode only while they compute.
+    """
+    out, evaluation = prompts.tokens, evaluating(*nets)
+    over = torch.zeros_like(out[:, 0], dtype=torch.bool) if eos_token is None else prompts.ended(eos_token)
+    for _ in range(seq_len):
+        with evaluation:
+            token = choose(source.logits(out, prompts.start))
+        out = torch.cat((out, token[:, None]), dim=1)
+        yield token, over
+        if eos_token is not None:
+            over = over | (token == eos_token)
+            if bool(over.all()):
+                break
+
+
+# ------------------------------------------------------------------------------------------------ what goes with the tokens
 
 
 def last(out: Tensor, window: int) -> Tensor:
@@ -91,16 +162,32 @@ def ahead(kwargs: dict[str, Any]) -> int:
     return 0 if embeds is None else embeds.shape[1]
 
 
-def align_right(t: Tensor, lens: Tensor, pad_id: int = 0) -> Tensor:
-    """Ragged rows (b, n) of the given lengths (b,), moved to the right, padding in front.
+def check_mask(mask: Tensor | None, prompts: Prompts) -> None:
+    """A mask says which tokens of the prompts are there."""
+    if mask is None:
+        return
+    if prompts.start is not None:
+        raise InputError('mask cannot be combined with prompt_lens: both say which tokens of the prompts are there. Keep one.')
+    if mask.shape != prompts.tokens.shape or mask.dtype != torch.bool:
+        raise InputError(
+            f'mask has shape {tuple(mask.shape)} of {mask.dtype}, expected {tuple(prompts.tokens.shape)} of torch.bool, that of the prompts'
+        )
 
-    >>> align_right(torch.tensor([[1, 2, 3]]), torch.tensor([2]))
-    tensor([[0, 1, 2]])
-    """
-    b, n = t.shape
-    if lens.ndim != 1 or lens.shape[0] != b:
-        raise InputError(f'prompt_lens has shape {tuple(lens.shape)}, expected ({b},), the length of each prompt')
-    if int(lens.max()) > n or int(lens.min()) < 1:
-        raise InputError(f'prompt_lens={lens.tolist()} is not possible: expected lengths from 1 to {n}, the width of the prompts')
-    source = torch.arange(n, device=t.device) - (n - lens)[:, None]
-    return t.gather(1, source.clamp(min=0)).masked_fill(source < 0, pad_id)
+
+def with_mask(kwargs: dict[str, Any], shown: int, total: int) -> dict[str, Any]:
+    """The mask of the prompts, for the latest `shown` of `total` tokens: those that were made are there."""
+    mask = kwargs.get('mask')
+    if mask is None:
+        return kwargs
+    return {**kwargs, 'mask': F.pad(mask, (0, total - mask.shape[1]), value=True)[:, -shown:]}
+
+
+def rows_of(given: Any, index: Tensor, batch: int) -> Any:
+    """Rows of every tensor whose first axis is the batch."""
+    if isinstance(given, Tensor):
+        return given.index_select(0, index) if given.ndim and given.shape[0] == batch else given
+    if isinstance(given, dict):
+        return {key: rows_of(value, index, batch) for key, value in given.items()}
+    if isinstance(given, (list, tuple)):
+        return type(given)(rows_of(value, index, batch) for value in given)
+    return given

@@ -5,8 +5,11 @@ Top-k (1805.04833), nucleus or top-p (1904.09751), top-a, min-p (2407.01082), co
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,6 +50,25 @@ def min_p(logits: Tensor, min_p: float = 0.1) -> Tensor:
 
 
 FILTER_LOGITS_FN: dict[str, Callable[..., Tensor]] = {'top_p': top_p, 'top_k': top_k, 'top_a': top_a, 'min_p': min_p}
+
+
+def chosen_filter(choice: str | Callable[..., Tensor], keywords: dict[str, Any] | None) -> Callable[[Tensor], Tensor]:
+    """A filter by its name or as a function, with its keywords."""
+    if isinstance(choice, str):
+        if choice not in FILTER_LOGITS_FN:
+            near = difflib.get_close_matches(choice, FILTER_LOGITS_FN, 1, cutoff=0.4)
+            hint = f'; did you mean {near[0]!r}?' if near else f'; expected one of {sorted(FILTER_LOGITS_FN)}, or a function'
+            raise InputError(f'filter_logits_fn={choice!r} is unknown{hint}')
+        choice = FILTER_LOGITS_FN[choice]
+    if not callable(choice):
+        raise InputError(f'filter_logits_fn={choice!r} is not possible; expected one of {sorted(FILTER_LOGITS_FN)}, or a function')
+    keep = partial(choice, **(keywords or {}))
+    if choice in FILTER_LOGITS_FN.values():
+        try:
+            keep(torch.zeros(1, 2))  # whatever is wrong with the keywords is found before anything is computed
+        except TypeError as error:
+            raise InputError(f'filter_kwargs={keywords!r} do not fit the filter: {error}') from error
+    return keep
 
 
 def contrastive_decode_fn(expert_logits: Tensor, amateur_logits: Tensor, alpha: float = 0.1, beta: float = 0.5) -> Tensor:

@@ -20,11 +20,12 @@ from x_transformers.layers import AttentionLayers, LayerIntermediates
 from x_transformers.models.ask import Ask
 from x_transformers.models.checks import check_call
 from x_transformers.models.entries import Entries
-from x_transformers.models.heads import calc_entropy, calc_z_loss, masked_mean
+from x_transformers.models.heads import calc_entropy, calc_z_loss
 from x_transformers.models.memory_tokens import strip, unweave
 from x_transformers.norms import LayerNorm
 from x_transformers.positions.embeddings import AbsolutePositionalEmbedding, ScaledSinusoidalEmbedding
 from x_transformers.state import StackState, map_tensors, tensors
+from x_transformers.toolbox import masked_mean
 
 
 class Body(nn.Module):

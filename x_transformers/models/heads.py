@@ -51,14 +51,6 @@ def mix(logits: Tensor, weights: Tensor) -> Tensor:
         return (share[..., None] * prob.softmax(dim=-1)).sum(dim=-2).clamp(min=1e-20).log()
 
 
-def masked_mean(t: Tensor, mask: Tensor | None = None, dim: int = 1) -> Tensor:
-    """Mean over `dim`, of where `mask` is True; zero where it is so nowhere."""
-    if mask is None:
-        return t.mean(dim=dim)
-    mask = mask.reshape(*mask.shape, *(1,) * (t.ndim - mask.ndim))
-    return t.masked_fill(~mask, 0.0).sum(dim=dim) / mask.sum(dim=dim).clamp(min=1)
-
-
 def calc_z_loss(pre_softmax_attns: Sequence[Tensor], mask: Tensor | None = None, weight: float = 1.0) -> Tensor:
     """Mean square of each head's log-sum-exp of scores, summed over layers before squaring and over heads (2202.08906).
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from x_transformers.decoding.prompts import check_generation
 from x_transformers.decoding.rollout import Rollout
 from x_transformers.errors import FlagError, InputError
 from x_transformers.flags import Config, configured, flag
 from x_transformers.inputs import expect, expect_kind
 from x_transformers.models.continuous import ContinuousTransformerWrapper
-from x_transformers.models.heads import masked_mean
-from x_transformers.training.autoregressive import evaluating
+from x_transformers.toolbox import evaluating, masked_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,8 @@ class ContinuousAutoregressiveWrapper(nn.Module):
 
         A probabilistic model draws each from its Gaussian, whose deviation is multiplied by `temperature`.
         """
-        check_start(start_tokens, seq_len, temperature)
+        check_generation(seq_len, temperature)
+        check_start(start_tokens)
         if self.net.dim_in != self.net.dim_out:
             raise InputError(f'the model has dim_in={self.net.dim_in} and dim_out={self.net.dim_out}, so it cannot read what it predicts')
         out = start_tokens if start_tokens.ndim == 3 else start_tokens[None]
@@ -126,12 +127,8 @@ def draw(mean: Tensor, variance: Tensor, temperature: float, generator: torch.Ge
     return mean + noise * variance.clamp(min=1e-5).sqrt() * temperature
 
 
-def check_start(start: Any, seq_len: int, temperature: float) -> None:
-    """Whether there is something to go on from, and a number of steps."""
+def check_start(start: Any) -> None:
+    """Whether there is something to go on from."""
     if not isinstance(start, Tensor) or start.ndim not in (2, 3) or 0 in start.shape:
         what = f'shape {tuple(start.shape)}' if isinstance(start, Tensor) else f'a {type(start).__name__}'
         raise InputError(f'start_tokens is {what}, expected at least one vector (t, d) or (b, t, d) to go on from')
-    if not isinstance(seq_len, int) or seq_len < 0:
-        raise InputError(f'seq_len={seq_len!r} is not possible; expected the number of vectors to generate')
-    if not isinstance(temperature, (int, float)) or not 0 <= temperature < float('inf'):
-        raise InputError(f'temperature={temperature!r} is not possible; expected a number: 0 (the mean) or more')

@@ -15,7 +15,8 @@ from x_transformers.inputs import expect, expect_optional
 from x_transformers.layers import Decoder, Encoder
 from x_transformers.layers_config import DecoderConfig, EncoderConfig
 from x_transformers.models.transformer import TokenFlags, TransformerWrapper
-from x_transformers.training.autoregressive import AutoregressiveWrapper, evaluating
+from x_transformers.toolbox import evaluating
+from x_transformers.training.autoregressive import AutoregressiveWrapper
 
 
 @dataclass(frozen=True, kw_only=True)

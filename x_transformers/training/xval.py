@@ -10,13 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from x_transformers.decoding.prompts import check_generation
 from x_transformers.decoding.rollout import Rollout
-from x_transformers.decoding.sampling import pick, top_k
+from x_transformers.decoding.sampling import chosen_filter, pick, top_k
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, configured, flag
 from x_transformers.inputs import expect, expect_kind
 from x_transformers.models.xval import XValTransformerWrapper
-from x_transformers.training.autoregressive import check_generation, check_targets, chosen_filter, evaluating
+from x_transformers.toolbox import evaluating
+from x_transformers.training.losses import check_targets
 
 
 class LossBreakdown(NamedTuple):
@@ -109,10 +111,12 @@ class XValAutoregressiveWrapper(nn.Module):
         **kwargs: Any,
     ) -> GenerateReturn:
         """Continue ids and numbers (b, t) by `seq_len` of both, each from the latest `max_seq_len`; returns the new ones."""
-        check_generation(start_tokens, seq_len, temperature, None)
+        check_generation(seq_len, temperature)
         expect('start_tokens', start_tokens, (None, None), 'int', 'give token ids (b, t)')
+        if start_tokens.numel() == 0:
+            raise InputError(f'start_tokens has shape {tuple(start_tokens.shape)}, expected at least one token to go on from')
         expect('start_numbers', start_numbers, tuple(start_tokens.shape), 'float', 'it has a number for each of start_tokens')
-        keep = chosen_filter(filter_logits_fn, filter_kwargs or {})
+        keep = chosen_filter(filter_logits_fn, filter_kwargs)
         start, out = start_tokens.shape[1], Paired(start_tokens.long(), start_numbers)
         with evaluating(self):
             rollout = Rollout(OnPairs(self.net), start, seq_len, cache_kv, kwargs)
