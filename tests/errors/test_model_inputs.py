@@ -167,6 +167,14 @@ INPUTS: dict[str, tuple[type[Exception], Callable[[], Any], tuple[str, ...]]] = 
     'a target of other rows': (InputError, lambda: sides()(IDS, IDS[:1]), ('tgt', '(1, 4)', '(2, any)')),
     'a source mask as numbers': (InputError, lambda: sides()(IDS, IDS, mask=NUM), ('mask', 'torch.bool')),
     'a source mask of another length': (InputError, lambda: sides()(IDS, IDS, mask=BOOL[:, :3]), ('mask', '(2, 3)', '(2, 4)')),
+    'a target of one token': (InputError, lambda: sides()(IDS, IDS[:, :1]), ('tgt', '(2, 1)', 'at least two')),
+    'a target beyond the vocabulary': (InputError, lambda: sides()(IDS, IDS + 5), ('tgt', 'token id 10', 'num_tokens=9')),
+    'ids where vectors come': (InputError, lambda: vectors()(X, embed_ids={'a': IDS}), ('embed_ids', 'ContinuousTransformerWrapper')),
+    'keywords of no table': (InputError, lambda: several()(BOTH, token_emb_kwargs={'a': 1}), ('token_emb_kwargs', 'leave it out')),
+    'a state that is none for a model': (InputError, lambda: vectors()(X, state=X), ('state', 'Tensor')),
+    'padding alone before CLS tokens': (
+        DecodeError, lambda: tokens(attn_layers=Encoder(**SMALL), use_cls_token=True)(IDS, seq_start_pos=torch.tensor([0, 5])),
+        ('use_cls_token=True', '4 tokens')),
     'no source': (InputError, lambda: sides()(IDS[:, :0], IDS), ('(2, 0)', 'at least one token')),
 }  # fmt: skip
 

@@ -32,10 +32,10 @@ class Body(nn.Module):
     """What models share. It has no constructor: a model builds the parts in its own order, by the methods below."""
 
     config: Any
-    token_emb: Any
     pos_emb: nn.Module | None
     attn_layers: AttentionLayers
     accumulates_mems: ClassVar[bool] = True  # whether returned memories hold the given ones too
+    foreign: ClassVar[tuple[str, ...]] = ('embed_ids', 'token_emb_kwargs', 'to_logits_kwargs')  # inputs that the adapters do not take
 
     # ------------------------------------------------------------------ building
 
@@ -152,6 +152,8 @@ class Body(nn.Module):
 
     def resume(self, x: Any, ask: Ask) -> tuple[Any, Ask]:
         """2.0.1's cache as a state, and of what was given the part that is new."""
+        if ask.state is not None and not isinstance(ask.state, StackState):
+            raise InputError(f'state is a {type(ask.state).__name__}, expected what an earlier call returned with return_state=True')
         if ask.cache is None:
             padding = None if ask.state is None else ask.state.padding
             return x, ask if padding is None or ask.seq_start_pos is not None else replace(ask, seq_start_pos=padding)
@@ -299,10 +301,10 @@ class Body(nn.Module):
         return [t[:, -self.max_mem_len :].detach() for t in joined]
 
 
-def make_positions(cfg: Any, width: int) -> nn.Module | None:
+def make_positions(cfg: Any, width: int, l2norm_embed: bool = False) -> nn.Module | None:
     """Absolute positions, where wanted."""
     if not cfg.has_positions or not cfg.use_abs_pos_emb or cfg.attn_layers.disable_abs_pos_emb:
         return None
     if cfg.scaled_sinu_pos_emb:
         return ScaledSinusoidalEmbedding(width)
-    return AbsolutePositionalEmbedding(width, cfg.max_seq_len, l2norm_embed=getattr(cfg, 'l2norm_embed', False))
+    return AbsolutePositionalEmbedding(width, cfg.max_seq_len, l2norm_embed)

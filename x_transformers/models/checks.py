@@ -38,6 +38,9 @@ def check_ids(name: str, x: Any, num_tokens: int, source: str, hint: str) -> Non
 def check_call(model: Any, x: Tensor, ask: Ask) -> None:
     """Everything beside the inputs themselves, for x (b, n, ...)."""
     b, n = x.shape[:2]
+    for name in model.foreign:
+        if getattr(ask, name):
+            raise InputError(f'{name} was given, but {type(model).__name__} has no use for it; leave it out')
     expect_optional('mask', ask.mask, (b, n), 'bool')
     check_positions(model.pos_emb, x, ask, model.max_seq_len)
     if ask.sum_embeds is not None:
@@ -101,7 +104,8 @@ def check_ahead(model: Any, x: Tensor, ask: Ask) -> None:
             f'{model.memory_tokens_interspersed_every}: blocks would begin elsewhere in each row. Run rows of one length'
         )
     if askable(start) and int(start.max()) > x.shape[1]:
-        what = f'num_memory_tokens={model.num_memory_tokens}' if model.num_memory_tokens else 'prepend_embeds'
+        memory = model.num_memory_tokens
+        what = f'num_memory_tokens={memory}' if memory else 'use_cls_token=True' if learned else 'prepend_embeds'
         raise DecodeError(
             f'the first call has {x.shape[1]} tokens, all padding in a row of seq_start_pos={start.tolist()}; with {what} it must '
             'reach the first token of every row'

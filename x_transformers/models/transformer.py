@@ -83,6 +83,8 @@ class TransformerWrapper(Body):
     torch.Size([2, 16, 256])
     """
 
+    foreign = ()
+
     def __init__(self, **keywords: Any):
         super().__init__()
         cfg = self.config = TransformerConfig.of(None, (), keywords)
@@ -96,7 +98,7 @@ class TransformerWrapper(Body):
         self.output_is_log_prob = cfg.mixture_of_softmax
 
         self.token_emb = TokenEmbedding(width, cfg.num_tokens, l2norm_embed=cfg.l2norm_embed) if cfg.token_emb is None else cfg.token_emb
-        self.pos_emb = make_positions(cfg, width)
+        self.pos_emb = make_positions(cfg, width, cfg.l2norm_embed)
         tables = {f'{name}_embed': nn.Embedding(count, width) for name, count in cfg.embed_num_tokens.items()}
         self.embeds = Named(tables) if tables else None
         self.add_trunk(cfg, width)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from x_transformers.context import dropout_seq
+from x_transformers.errors import InputError
 from x_transformers.flags import Config, configured, flag, group
 from x_transformers.inputs import expect, expect_optional
 from x_transformers.layers import Decoder, Encoder
@@ -17,6 +18,7 @@ from x_transformers.layers_config import DecoderConfig, EncoderConfig
 from x_transformers.models.transformer import TokenFlags, TransformerWrapper
 from x_transformers.toolbox import evaluating
 from x_transformers.training.autoregressive import AutoregressiveWrapper
+from x_transformers.training.losses import check_targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,9 @@ class XTransformer(nn.Module):
         src_prepend_embeds (b, p, dim): embeddings ahead of the source. The target's padding is told by `ignore_index`.
         """
         expect('tgt', tgt, (src.shape[0] if isinstance(src, Tensor) else None, None), 'int', 'it has a row for each of src')
+        if tgt.shape[1] < 2:
+            raise InputError(f'tgt has shape {tuple(tgt.shape)}: predicting the next token needs at least two tokens')
+        check_targets(tgt[:, 1:], self.decoder.ignore_index, self.decoder.net.num_logits, 'tgt')
         encoded, mask = self.encode(src, mask, attn_mask, src_prepend_embeds)
         if self.training and self.cross_attn_tokens_dropout > 0:
             encoded, mask = dropout_seq(encoded, mask, self.cross_attn_tokens_dropout)
