@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from x_transformers.flags.cataloguing import catalogue
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 class Signature:
-    """The flags as keywords, for `help()`; made when they are looked at, since importing must be quick."""
+    """The signature of a public class: its flags, listed when somebody looks, which costs importing nothing."""
 
-    def __init__(self, config: type[Config]):
-        self.config = config
-
-    def __get__(self, instance: object, owner: type) -> inspect.Signature:
+    def __get__(self, instance: Any, owner: Any) -> inspect.Signature:
+        if instance is not None:
+            raise AttributeError('__signature__')  # calling an instance is another matter
         keyword, empty = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
-        entries = sorted(catalogue(self.config), key=lambda e: not e.required)
-        parameters = [inspect.Parameter(e.name, keyword, default=empty if e.required else e.default, annotation=e.type) for e in entries]
-        return inspect.Signature(parameters)
+        entries = sorted(catalogue(owner.config_class), key=lambda entry: not entry.required)
+        return inspect.Signature(
+            [inspect.Parameter(e.name, keyword, default=empty if e.required else e.default, annotation=e.type) for e in entries]
+        )
 
 
 def configured(config: type[Config]) -> Callable[[type], type]:
@@ -30,7 +30,7 @@ def configured(config: type[Config]) -> Callable[[type], type]:
 
     def decorate(cls: type) -> type:
         cls.config_class = config  # type: ignore[attr-defined]
-        cls.__signature__ = Signature(config)  # type: ignore[attr-defined]
+        cls.__signature__ = Signature()  # type: ignore[attr-defined]
         return cls
 
     return decorate
