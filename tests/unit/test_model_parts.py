@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.export import Dim
 
 from x_transformers import (
     ContinuousAutoregressiveWrapper,
@@ -227,3 +229,30 @@ def test_parameters_are_drawn_in_the_order_of_2_0_1() -> None:
     own = {name: p for name, p in made.named_parameters() if not name.startswith('attn_layers')}
     assert list(own) == list(expected)
     assert all(torch.equal(own[name], value) for name, value in expected.items())
+
+
+OLD_PATHS = {
+    'continuous': 'ContinuousTransformerWrapper ContinuousAutoregressiveWrapper masked_mean exists default AttentionLayers LayerNorm '
+    'ScaledSinusoidalEmbedding AbsolutePositionalEmbedding always pad_at_dim',
+    'xval': 'XValTransformerWrapper XValAutoregressiveWrapper LossBreakdown GenerateReturn exists default TokenEmbedding top_k top_p '
+    'always AttentionLayers ScaledSinusoidalEmbedding AbsolutePositionalEmbedding',
+    'multi_input': 'MultiInputTransformerWrapper exists default LayerIntermediates LayerNorm AttentionLayers AbsolutePositionalEmbedding '
+    'ScaledSinusoidalEmbedding always pad_at_dim is_empty',
+    'x_transformers': 'TransformerWrapper ViTransformerWrapper XTransformer TokenEmbedding dropout_seq masked_mean',
+}
+
+
+@pytest.mark.parametrize('path', OLD_PATHS)
+def test_names_are_found_where_2_0_1_had_them(path: str) -> None:
+    module = importlib.import_module(f'x_transformers.{path}')
+    assert set(OLD_PATHS[path].split()) <= set(module.__all__)
+    assert all(hasattr(module, name) for name in module.__all__)
+
+
+@pytest.mark.parametrize('flags', [{'tie_embedding': True}, {'mixture_of_softmax': True}, {'num_memory_tokens': 2}])
+def test_a_model_exports_with_any_batch_and_length(flags: dict[str, Any]) -> None:
+    model = net(**flags)
+    sizes = {0: Dim('batch', min=2), 1: Dim('length', min=2, max=8)}
+    program = torch.export.export(model, (IDS,), dynamic_shapes=({**sizes},)).module()
+    other = IDS[:, :4].repeat(2, 1)
+    torch.testing.assert_close(program(other), model(other))
