@@ -17,15 +17,22 @@ from x_transformers import (
     DPO,
     Attention,
     AutoregressiveWrapper,
+    ContinuousAutoregressiveWrapper,
+    ContinuousTransformerWrapper,
     CrossAttender,
     Decoder,
     Encoder,
     FeedForward,
+    MultiInputTransformerWrapper,
     NeoMLP,
     NonAutoregressiveWrapper,
     PrefixDecoder,
     TransformerWrapper,
+    ViTransformerWrapper,
     XLAutoregressiveWrapper,
+    XTransformer,
+    XValAutoregressiveWrapper,
+    XValTransformerWrapper,
 )
 from x_transformers.flags import catalogue
 from x_transformers.layers import LayersConfig
@@ -37,8 +44,10 @@ README = (ROOT / 'README.md').read_text(encoding='utf-8')
 FENCE = re.compile(r'^```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 PROSE = FENCE.sub('', README)
 CLASSES = (
-    Attention, AutoregressiveWrapper, CrossAttender, Decoder, Encoder, FeedForward, PrefixDecoder, TransformerWrapper, StackState,
-    XLAutoregressiveWrapper, NonAutoregressiveWrapper, DPO, NeoMLP,
+    Attention, AutoregressiveWrapper, ContinuousAutoregressiveWrapper, ContinuousTransformerWrapper, CrossAttender, Decoder, Encoder,
+    FeedForward, MultiInputTransformerWrapper, PrefixDecoder, StackState, TransformerWrapper, ViTransformerWrapper, XTransformer,
+    XValAutoregressiveWrapper, XValTransformerWrapper, DPO, NeoMLP,
+    NonAutoregressiveWrapper, XLAutoregressiveWrapper,
 )
 
 

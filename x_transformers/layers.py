@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from x_transformers.attention import Attention
 from x_transformers.attention.attend import Intermediates
 from x_transformers.attention.scores import softclamp
+from x_transformers.cache import latest, new_tokens
 from x_transformers.call import Call, Depth, Span, Trace
 from x_transformers.context import drop_context
 from x_transformers.entry import Inputs, begin, check, first_states
@@ -164,7 +165,10 @@ class AttentionLayers(nn.Module):
                 raise InputError('cache and state were both given; they are two forms of the same: give one')
             state = self.state_of(cache)
             mems = None if state.length else mems  # it remembers them
-            x, mask, self_attn_kv_mask, pos = only_new(x, state, cache_age, mask, self_attn_kv_mask, pos)
+            n = x.shape[1]
+            new = new_tokens(n, state, cache_age)
+            x = x[:, n - new :]
+            mask, self_attn_kv_mask, pos = (latest(t, n, new) for t in (mask, self_attn_kv_mask, pos))
         given = Inputs(
             context,
             mask,
@@ -264,15 +268,6 @@ class AttentionLayers(nn.Module):
                 self.why_no_state or 'cache holds no state: give the intermediates that an earlier call of this model returned'
             )
         return cache.state
-
-
-def only_new(x: Tensor, state: StackState, cache_age: int | None, *beside: Tensor | None) -> tuple[Any, ...]:
-    """The new tokens of `x`, which is the whole sequence when it is longer than what is remembered."""
-    n = x.shape[1]
-    new = cache_age if cache_age is not None else n - state.remembered if n > state.remembered else n
-    if new <= 0 or new >= n:
-        return (x, *beside)
-    return (x[:, -new:], *(t if t is None else t[..., -new:] for t in beside))
 
 
 @configured(EncoderConfig)

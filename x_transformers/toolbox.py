@@ -171,7 +171,7 @@ def masked_mean(t: Tensor, mask: Tensor | None = None, dim: int = 1) -> Tensor:
     if mask is None:
         return t.mean(dim=dim)
     mask = mask.reshape(*mask.shape, *(1,) * (t.ndim - mask.ndim))
-    return (t * mask).sum(dim=dim) / mask.sum(dim=dim).clamp(min=1)
+    return t.masked_fill(~mask, 0.0).sum(dim=dim) / mask.sum(dim=dim).clamp(min=1)
 
 
 def pad_at_dim(t: Tensor, pad: tuple[int, int], dim: int = -1, value: float = 0.0) -> Tensor:

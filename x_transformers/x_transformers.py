@@ -17,6 +17,7 @@ from x_transformers.layers import AttentionLayers, CrossAttender, Decoder, Encod
 from x_transformers.layerscale import AdaptiveLayerScale, LayerScale
 from x_transformers.models.heads import calc_entropy, calc_z_loss
 from x_transformers.models.transformer import TransformerWrapper
+from x_transformers.models.vision import ViTransformerWrapper
 from x_transformers.norms import AdaptiveLayerNorm, AdaptiveRMSNorm, LayerNorm, MultiheadRMSNorm, RMSNorm, ScaleNorm, SimpleRMSNorm
 from x_transformers.positions.alibi import AlibiPositionalBias
 from x_transformers.positions.cope import CoPE
@@ -55,6 +56,7 @@ from x_transformers.toolbox import (
     string_begins_with,
 )
 from x_transformers.training.autoregressive import AutoregressiveWrapper
+from x_transformers.training.encoder_decoder import XTransformer
 
 DEFAULT_DIM_HEAD = 64
 
@@ -64,8 +66,8 @@ __all__ = [
     'DataDependentAlibi', 'Decoder', 'DynamicPositionBias', 'Encoder', 'FeedForward', 'FoldAxially', 'GRUGating', 'HyperConnection',
     'Intermediates', 'LayerIntermediates', 'LayerNorm', 'LayerScale', 'MultiheadRMSNorm', 'PerRowDataDependentAlibi', 'PrefixDecoder',
     'RMSNorm', 'RelativePositionBias', 'ReluSquared', 'Residual', 'RotaryEmbedding', 'Scale', 'ScaleNorm', 'ScaledSinusoidalEmbedding',
-    'ShiftTokens', 'SimpleRMSNorm', 'TokenEmbedding', 'TransformerWrapper', 'apply_rotary_pos_emb', 'calc_entropy', 'calc_z_loss',
-    'dropout_seq', 'l2norm', 'rotate_half', 'softclamp',
+    'ShiftTokens', 'SimpleRMSNorm', 'TokenEmbedding', 'TransformerWrapper', 'ViTransformerWrapper', 'XTransformer',
+    'apply_rotary_pos_emb', 'calc_entropy', 'calc_z_loss', 'dropout_seq', 'l2norm', 'rotate_half', 'softclamp',
 ]  # fmt: skip
 __all__ += [  # small functions
     'LinearNoBias', 'Sequential', 'always', 'at_most_one_of', 'cast_tuple', 'default', 'divisible_by', 'equals', 'exists',

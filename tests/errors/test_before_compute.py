@@ -205,7 +205,7 @@ INPUTS: dict[str, Row] = {
     'truth values for ids': (InputError, lambda: NET(torch.ones(1, 4, dtype=torch.bool)), ('torch.bool', 'token ids')),
     'sums of another shape': (InputError, lambda: NET(ids(1, 2), sum_embeds=torch.zeros(1, 3, 16)), ('sum_embeds', '(1, 3, 16)')),
     'logits without a head': (InputError, lambda: HEADLESS(ids(1, 2), return_logits_and_embeddings=True), ('no head', 'return_only_embed')),
-    'an unknown input': (TypeError, lambda: NET(ids(1, 2), contxt=X), ('contxt',)),
+    'an unknown input': (InputError, lambda: NET(ids(1, 2), contxt=X), ("'contxt'", "did you mean 'context'?")),
     'a text too long to learn from': (InputError, lambda: MODEL(ids(1, 10)), ('9 tokens', 'max_seq_len=8')),
     'a strange token to predict': (InputError, lambda: MODEL(torch.tensor([[1, 2, 99]])), ('token id 99', 'num_tokens=11')),
     'ids for embeddings': (InputError, lambda: STACK(ids(1, 4)), ('x has shape (1, 4)', 'dim=16')),
@@ -273,9 +273,6 @@ INPUTS: dict[str, Row] = {
     'lengths as a list': (InputError, lambda: MODEL.generate(ids(2, 3), 1, prompt_lens=[3, 2]), ('prompt_lens', 'list')),
     'lengths as fractions': (
         InputError, lambda: MODEL.generate(ids(2, 3), 1, prompt_lens=torch.tensor([3.0, 2.0])), ('prompt_lens', 'whole numbers')),
-    'embeddings ahead of ragged prompts': (
-        DecodeError, lambda: MODEL.generate(ids(2, 3), 1, prompt_lens=torch.tensor([3, 2]), prepend_embeds=torch.zeros(2, 1, 16)),
-        ('prepend_embeds', 'prompt_lens')),
     'fewer tokens than none': (InputError, lambda: MODEL.generate(ids(1, 2), -1), ('seq_len=-1',)),
     'a negative temperature': (InputError, lambda: MODEL.generate(ids(1, 2), 1, temperature=-0.5), ('temperature=-0.5',)),
     'no prompt': (InputError, lambda: MODEL.generate(ids(0, 2), 1), ('prompts has shape (0, 2)', 'at least one')),

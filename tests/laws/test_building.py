@@ -61,8 +61,8 @@ ACCEPTED = {  # flags without an example that promise the same: a value that is 
 NO_EXAMPLE = {  # flags that there is nothing to switch on for
     'dim', 'depth', 'num_tokens', 'max_seq_len', 'attn_layers', 'net', 'ignore_index', 'pad_value', 'token_emb', 'to_logits',
     'max_mem_len', 'shift_mem_down', 'pre_norm_has_final_norm', 'disable_abs_pos_emb', 'attn_dim_out', 'cross_attn_dim_out', 'ff_dim_out',
-    'attn_hybrid_mask_kwarg', 'attn_onnxable', 'cross_attn_onnxable', 'mask_id', 'token_critic', 'model', 'dim_in', 'dim_hidden', 'dim_out',
-    'dim_model',
+    'attn_hybrid_mask_kwarg', 'attn_onnxable', 'cross_attn_onnxable', 'mask_id', 'token_critic', 'model', 'dim_in', 'dim_hidden',
+    'dim_out', 'dim_model',
 }  # fmt: skip
 ALL = (
     Decoder, Encoder, PrefixDecoder, CrossAttender, TransformerWrapper, AutoregressiveWrapper, XLAutoregressiveWrapper,

@@ -44,6 +44,15 @@ def test_greedy_generation_is_argmax_of_the_whole_each_time(flags: dict[str, Any
     assert torch.equal(made.generate(PROMPT, 8, temperature=0.0, cache_kv=cache_kv), by_hand(made, PROMPT, 8))
 
 
+@pytest.mark.parametrize('flags', [{}, {'rotary_pos_emb': True}])
+def test_what_stands_ahead_of_the_tokens_takes_no_room_in_the_window(flags: dict[str, Any]) -> None:
+    made = model(max_seq_len=8, wrapper={'num_memory_tokens': 2}, **flags)
+    assert torch.equal(made.generate(PROMPT, 6, temperature=0.0), by_hand(made, PROMPT, 6))
+    made, ahead = model(max_seq_len=8, **flags), torch.randn(2, 3, 16, dtype=torch.float64)
+    whole = made.generate(PROMPT, 6, temperature=0.0, prepend_embeds=ahead, cache_kv=False)
+    assert torch.equal(made.generate(PROMPT, 6, temperature=0.0, prepend_embeds=ahead), whole)
+
+
 def test_a_stream_is_generation_token_by_token() -> None:
     made = model(rotary_pos_emb=True)
     whole = made.generate(PROMPT, 6, generator=torch.Generator().manual_seed(3))

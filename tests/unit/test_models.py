@@ -9,14 +9,14 @@ import torch
 
 from x_transformers import Decoder, TransformerWrapper
 from x_transformers.models.heads import TiedLogits, calc_entropy, calc_z_loss
-from x_transformers.models.memory_tokens import prepend, strip
+from x_transformers.models.memory_tokens import prepend, strip, unweave, weave
 
 
 @pytest.mark.parametrize('start', [None, [0, 0], [0, 3], [2, 4]])
 def test_memory_tokens_come_off_again_as_they_were_put_on(start: list[int] | None) -> None:
     memory, x = torch.randn(3, 4), torch.randn(2, 5, 4)
     at = None if start is None else torch.tensor(start)
-    joined = prepend(memory, x, at)
+    joined = prepend(memory[None], x, at)
     assert joined.shape == (2, 8, 4)
     taken, rest = strip(joined, 3, at)
     assert torch.equal(taken, memory.expand(2, -1, -1)) and torch.equal(rest, x)
@@ -24,7 +24,18 @@ def test_memory_tokens_come_off_again_as_they_were_put_on(start: list[int] | Non
 
 def test_memory_tokens_stand_between_padding_and_text() -> None:
     memory, x = torch.full((2, 1), 7.0), torch.arange(4.0).view(1, 4, 1)
-    assert prepend(memory, x, torch.tensor([3])).flatten().tolist() == [0.0, 1.0, 2.0, 7.0, 7.0, 3.0]
+    assert prepend(memory[None], x, torch.tensor([3])).flatten().tolist() == [0.0, 1.0, 2.0, 7.0, 7.0, 3.0]
+
+
+@pytest.mark.parametrize('n', [1, 4, 7, 8])
+def test_memory_woven_between_blocks_comes_off_again(n: int) -> None:
+    memory, x = torch.randn(1, 2, 3), torch.randn(2, n, 3)
+    woven = weave(memory, x, 4)
+    blocks = -(-n // 4)
+    assert woven.shape == (2, n + 2 * blocks, 3)
+    assert torch.equal(woven[:, :2], memory.expand(2, -1, -1))
+    taken, rest = unweave(woven, 2, 4)
+    assert torch.equal(taken, memory.expand(2 * blocks, -1, -1)) and torch.equal(rest, x)
 
 
 def test_the_z_loss_is_the_mean_square_of_summed_log_partition_functions() -> None:
@@ -50,6 +61,7 @@ def test_tied_logits_follow_the_table_of_their_own_model() -> None:
     model = TransformerWrapper(num_tokens=7, max_seq_len=8, tie_embedding=True, attn_layers=Decoder(dim=16, depth=1, heads=2))
     twin = copy.deepcopy(model)
     assert isinstance(model.to_logits, TiedLogits) and not list(model.to_logits.parameters())
+    assert model.to_logits(torch.ones(16)).shape == (7,)
     x = torch.tensor([[1, 2, 3]])
     torch.testing.assert_close(twin(x), model(x))
     with torch.no_grad():

@@ -43,8 +43,9 @@ class Stepper:
     def logits(self, out: Tensor, start: Tensor | None) -> Tensor:
         new = out[:, self.fed :] if self.fed else last(out, self.window)
         if self.fed:
-            if self.window:
-                self.state = self.state.keep(max(self.window - new.shape[1], 0))
+            room = max(self.window - new.shape[1], 0)
+            if self.window and self.state.remembered > room:  # what stands ahead of the tokens takes no room
+                self.state = self.state.keep(room)
         else:
             self.start = moved(start, out.shape[1] - new.shape[1])
             self.kwargs = with_mask(self.kwargs, new.shape[1], out.shape[1])

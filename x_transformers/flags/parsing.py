@@ -42,7 +42,7 @@ def _build(config: type[Config], keywords: dict[str, Any], prefix: str, given: M
     for key, value in keywords.items():
         if key in own:
             if key in given or key in config.fixed:
-                who = config.__name__.removesuffix('Config') if key in config.fixed else 'the layer stack around it'
+                who = config.__name__.removesuffix('Config') if key in config.fixed else 'what is around it'
                 raise FlagError(f'{prefix + key!r} cannot be set: {who} decides it. Leave it out.')
             values[key] = checked(prefix + key, value, own[key])
             continue

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +11,44 @@ from torch import Tensor, nn
 
 
 class TiedLogits(nn.Module):
-    """Logits by the token embedding's own table (1608.05859). It holds no weight, so copies follow their own model."""
+    """Logits by the table of a model's token embedding (1608.05859). It holds no weight, and a copied model's asks the copy."""
 
-    def forward(self, x: Tensor, table: Tensor) -> Tensor:
-        return F.linear(x, table)
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.of = (model,)  # in a tuple: no part of this module, and found again by copies
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.of[0].token_emb.emb.weight)  # type: ignore[union-attr, arg-type]
+
+
+class Named(nn.Module):
+    """Modules by name, in order; unlike in a ModuleDict a name may also be that of a method (`type`, `keys`)."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]):
+        super().__init__()
+        self._modules.update(modules)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._modules[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+
+def sigsoftmax(logits: Tensor) -> Tensor:
+    """Logits whose softmax is the sigsoftmax (1805.10829): exp(x) sigmoid(x), normalised."""
+    return logits + F.logsigmoid(logits)
+
+
+def mix(logits: Tensor, weights: Tensor) -> Tensor:
+    """Log-probabilities (..., v) of a mixture of softmaxes (1711.03953): logits (..., k, v) with scores (..., k) of the parts."""
+    with torch.autocast(logits.device.type, enabled=False):
+        prob = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        share = weights.to(prob.dtype).softmax(dim=-1)
+        return (share[..., None] * prob.softmax(dim=-1)).sum(dim=-2).clamp(min=1e-20).log()
 
 
 def calc_z_loss(pre_softmax_attns: Sequence[Tensor], mask: Tensor | None = None, weight: float = 1.0) -> Tensor:

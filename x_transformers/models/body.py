@@ -1,0 +1,310 @@
+"""The body that every model over tokens shares: embeddings, what stands ahead of them, the layer stack, and what is returned.
+
+A model is a body with an input adapter (`embed_inputs`: inputs to embeddings) and an output adapter (`read_out`: embeddings to
+outputs). Everything between, and all that can be asked for, is here once.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from x_transformers.cache import new_tokens
+from x_transformers.errors import DecodeError, InputError
+from x_transformers.layers import AttentionLayers, LayerIntermediates
+from x_transformers.models.ask import Ask
+from x_transformers.models.checks import check_call
+from x_transformers.models.entries import Entries
+from x_transformers.models.heads import calc_entropy, calc_z_loss
+from x_transformers.models.memory_tokens import strip, unweave
+from x_transformers.norms import LayerNorm
+from x_transformers.positions.embeddings import AbsolutePositionalEmbedding, ScaledSinusoidalEmbedding
+from x_transformers.state import StackState, map_tensors, tensors
+from x_transformers.toolbox import masked_mean
+
+
+class Body(nn.Module):
+    """What models share. It has no constructor: a model builds the parts in its own order, by the methods below."""
+
+    config: Any
+    pos_emb: nn.Module | None
+    attn_layers: AttentionLayers
+    accumulates_mems: ClassVar[bool] = True  # whether returned memories hold the given ones too
+    foreign: ClassVar[tuple[str, ...]] = ('embed_ids', 'token_emb_kwargs', 'to_logits_kwargs')  # inputs that the adapters do not take
+
+    # ------------------------------------------------------------------ building
+
+    def keep_settings(self, cfg: Any, width: int) -> None:
+        """The numbers that code around models reads."""
+        self.emb_dim, self.max_seq_len = width, cfg.max_seq_len
+        self.max_mem_len, self.shift_mem_down = cfg.max_mem_len, cfg.shift_mem_down
+        self.num_memory_tokens = cfg.num_memory_tokens or 0
+        self.memory_tokens_interspersed_every = cfg.memory_tokens_interspersed_every
+        self.emb_frac_gradient = cfg.emb_frac_gradient
+        self.attn_z_loss_weight = cfg.attn_z_loss_weight
+        self.recycling, self.train_max_recycle_steps = cfg.recycling, cfg.train_max_recycle_steps
+        self.average_pool_embed = cfg.average_pool_embed
+        self.num_cls_tokens = cfg.num_cls_tokens if cfg.use_cls_token else 0
+
+    def add_trunk(self, cfg: Any, width: int) -> None:
+        """From summed embeddings to the layer stack."""
+        dim = cfg.attn_layers.dim
+        self.post_emb_norm = LayerNorm(width) if cfg.post_emb_norm else nn.Identity()
+        self.emb_dropout = nn.Dropout(cfg.emb_dropout)
+        self.project_emb = nn.Linear(width, dim) if width != dim else nn.Identity()
+        self.attn_layers = cfg.attn_layers
+
+    def add_recycling_and_cls(self, cfg: Any) -> None:
+        """What only some models have: a way back to the input, and tokens that stand for the sequence."""
+        dim = cfg.attn_layers.dim
+        self.recycled_proj = nn.Linear(dim, dim, bias=False) if cfg.recycling else None
+        self.cls_token = nn.Parameter(0.02 * torch.randn(cfg.num_cls_tokens, dim)) if cfg.use_cls_token else None
+
+    def add_memory_tokens(self, cfg: Any) -> None:
+        if self.num_memory_tokens:
+            self.memory_tokens = nn.Parameter(torch.randn(self.num_memory_tokens, cfg.attn_layers.dim))
+
+    # ------------------------------------------------------------------ adapters
+
+    def embed_inputs(self, x: Any, ask: Ask) -> Tensor:
+        """Inputs to embeddings (b, n, emb_dim), without positions."""
+        raise NotImplementedError
+
+    def read_out(self, x: Tensor, **kwargs: Any) -> Any:
+        """Embeddings (..., dim) to outputs."""
+        raise NotImplementedError
+
+    def read_in(self, x: Tensor) -> Tensor:
+        """Embeddings as the head reads them, for those who ask for both."""
+        return x
+
+    def check_inputs(self, x: Any, ask: Ask) -> None:
+        """Whether the inputs fit this model."""
+        raise NotImplementedError
+
+    @property
+    def has_head(self) -> bool:
+        return True
+
+    def logits(self, x: Tensor, **kwargs: Any) -> Any:
+        """Embeddings (..., dim), as `return_embeddings` gives them, to outputs."""
+        return self.read_out(x, **kwargs)
+
+    def entropies(self, outputs: Any) -> Any:
+        """Entropy of each distribution in the outputs."""
+        return map_tensors(calc_entropy, outputs)
+
+    # ------------------------------------------------------------------ decoding
+
+    @property
+    def why_not_decode(self) -> str | None:
+        """Why this model cannot go on from earlier tokens, or None."""
+        if self.recycling:
+            return 'recycling=True runs the stack several times over the whole sequence, so outputs cannot be made in pieces'
+        if self.memory_tokens_interspersed_every:
+            return (
+                f'memory_tokens_interspersed_every={self.memory_tokens_interspersed_every} puts memory between the tokens, which a '
+                'state could not tell apart when it forgets or takes back tokens. Run the whole sequence'
+            )
+        if self.average_pool_embed:
+            return 'average_pool_embed=True makes one output of the whole sequence, so outputs cannot be made in pieces'
+        if self.num_cls_tokens:
+            return 'use_cls_token=True makes the outputs of tokens that stand ahead of the sequence, so none can be made of later tokens'
+        return self.attn_layers.why_not_decode
+
+    @property
+    def why_no_state(self) -> str | None:
+        """Why this model, as it is now, has nothing to go on from, or None."""
+        return self.why_not_decode or self.attn_layers.why_no_state
+
+    @property
+    def can_cache_kv(self) -> bool:
+        return self.why_not_decode is None
+
+    @property
+    def can_cache_kv_outside_max_seq_len(self) -> bool:
+        return self.pos_emb is None and not self.num_memory_tokens
+
+    def empty_state(self, capacity: int | None = None) -> StackState:
+        """The state before the first token; `capacity` preallocates room for so many tokens."""
+        return self.attn_layers.empty_state(None if capacity is None else capacity + self.num_memory_tokens)
+
+    # ------------------------------------------------------------------ the one path
+
+    def run(self, x: Any, ask: Ask) -> Any:
+        """Inputs, all of them or the new ones, to what is asked for."""
+        x, ask = self.resume(x, ask)
+        if (not ask.first or ask.return_state) and self.why_no_state:
+            raise DecodeError(self.why_no_state)
+        self.check_inputs(x, ask)
+        steps = self.steps(ask)
+        check_call(self, tensors(x)[0], ask)
+        tokens = self.frame(self.embed(x, ask), ask)
+        entries = self.with_learned(tokens, ask)
+        out, seen = self.through(entries, ask, steps)
+        out = self.without_memory(out, seen, entries, ask)
+        return self.answer(self.pool(out, tokens), seen, ask)
+
+    def resume(self, x: Any, ask: Ask) -> tuple[Any, Ask]:
+        """2.0.1's cache as a state, and of what was given the part that is new."""
+        if ask.state is not None and not isinstance(ask.state, StackState):
+            raise InputError(f'state is a {type(ask.state).__name__}, expected what an earlier call returned with return_state=True')
+        if ask.cache is None:
+            padding = None if ask.state is None else ask.state.padding
+            return x, ask if padding is None or ask.seq_start_pos is not None else replace(ask, seq_start_pos=padding)
+        if ask.state is not None:
+            raise InputError('cache and state were both given; they are two forms of the same: give one')
+        if self.why_not_decode:
+            raise DecodeError(self.why_not_decode)
+        state = self.attn_layers.state_of(ask.cache)
+        stack = {name: value for name, value in ask.stack.items() if name != 'cache_age'}
+        n = tensors(x)[0].shape[1]
+        new = n if ask.input_not_include_cache else new_tokens(n, state, ask.stack.get('cache_age'))
+        start = state.padding if ask.seq_start_pos is None else ask.seq_start_pos
+        ask = replace(ask, state=state, stack=stack, seq_start_pos=start).of_latest(n, new)
+        return map_tensors(lambda t: t[:, n - new :], x), ask
+
+    def embed(self, x: Any, ask: Ask) -> Tensor:
+        """Inputs to normed embeddings (b, n, emb_dim) with positions."""
+        z = self.embed_inputs(x, ask) + self.positions(x, ask)
+        return self.post_emb_norm(z if ask.sum_embeds is None else z + ask.sum_embeds)
+
+    def positions(self, x: Any, ask: Ask) -> Any:
+        """The position term: one of the caller's own, or that of the positions."""
+        if ask.pos is not None and ask.pos.is_floating_point():
+            return ask.pos
+        if self.pos_emb is None:
+            return 0.0
+        x = tensors(x)[0]
+        pos = ask.pos
+        if pos is None and ask.seen:
+            pos = torch.arange(ask.seen, ask.seen + x.shape[1], device=x.device)
+        return self.pos_emb(x, pos=pos, seq_start_pos=ask.seq_start_pos)
+
+    def frame(self, z: Tensor, ask: Ask) -> Entries:
+        """Embeddings (b, n, emb_dim) with those that the caller put ahead, as wide as the stack."""
+        entries = Entries(z, ask.mask, ask.stack.get('self_attn_kv_mask'), ask.seq_start_pos)
+        if ask.prepend_embeds is not None and ask.first:
+            entries = entries.put(ask.prepend_embeds, ask.prepend_mask)
+        z = entries.z
+        if self.emb_frac_gradient < 1:  # the value stays, its gradient shrinks (GLM-130B, 2210.02414)
+            z = z * self.emb_frac_gradient + z.detach() * (1 - self.emb_frac_gradient)
+        return replace(entries, z=self.project_emb(self.emb_dropout(z)))
+
+    def with_learned(self, entries: Entries, ask: Ask) -> Entries:
+        """CLS tokens and memory tokens ahead, where nothing came before."""
+        if self.cls_token is not None:
+            entries = entries.put(self.cls_token)
+        if not self.num_memory_tokens or not ask.first:
+            return entries
+        period = self.memory_tokens_interspersed_every
+        return entries.weave(self.memory_tokens, period) if period else entries.put(self.memory_tokens)
+
+    def through(self, entries: Entries, ask: Ask, steps: int) -> tuple[Tensor, LayerIntermediates]:
+        """The layer stack, `steps` times; only the last pass has a gradient and is seen (AlphaFold 2's recycling)."""
+        inputs = self.stack_inputs(entries, ask)
+        carried: Any = 0.0
+        for _ in range(steps - 1):
+            with torch.no_grad():
+                carried = self.attn_layers(entries.z + carried, **inputs)
+            assert self.recycled_proj is not None
+            carried = self.recycled_proj(carried)
+        maps = True if ask.return_attn or ask.return_attn_z_loss else None if ask.return_intermediates else False
+        watch = ask.with_intermediates or ask.return_mems or ask.return_attn
+        out = self.attn_layers(
+            entries.z + carried, **inputs, return_hiddens=watch, return_maps=maps, return_state=ask.return_state and not watch
+        )
+        out, seen = out if isinstance(out, tuple) else (out, None)
+        intermediates = seen if isinstance(seen, LayerIntermediates) else LayerIntermediates(state=seen)
+        if self.why_not_decode:
+            intermediates.state = None
+        elif intermediates.state is not None and ask.first:
+            intermediates.state = replace(intermediates.state, extra=entries.ahead)
+        return out, intermediates
+
+    def stack_inputs(self, entries: Entries, ask: Ask) -> dict[str, Any]:
+        """What the layer stack gets besides embeddings."""
+        inputs = {**ask.stack, 'mask': entries.mask, 'mems': self.shifted(ask), 'mem_masks': ask.mem_masks}
+        if entries.visible is not None:
+            inputs['self_attn_kv_mask'] = entries.visible
+        if ask.stack.get('prefix_attn_len') is not None:
+            inputs['prefix_attn_len'] = ask.stack['prefix_attn_len'] + entries.ahead
+        resumed = {'state': ask.state} if ask.cache is None else {'cache': ask.cache, 'cache_age': entries.z.shape[1]}
+        return {**inputs, **resumed, 'seq_start_pos': entries.start}
+
+    def shifted(self, ask: Ask) -> Sequence[Tensor | None] | None:
+        """The memories, each from the layer `shift_mem_down` above (2012.15688)."""
+        if not ask.mems or not self.shift_mem_down or not ask.first:
+            return ask.mems
+        return [*ask.mems[self.shift_mem_down :], *ask.mems[: self.shift_mem_down]]
+
+    def steps(self, ask: Ask) -> int:
+        """How often the stack runs."""
+        if ask.recycle_steps is None and self.recycling and self.training:
+            return 1 + random.randrange(self.train_max_recycle_steps)
+        if not self.recycling and ask.recycle_steps not in (None, 1):
+            raise InputError(f'recycle_steps={ask.recycle_steps!r} was given, but the model was built without recycling=True')
+        if self.recycling and (not isinstance(ask.recycle_steps, int) or ask.recycle_steps < 1):
+            raise InputError(f'recycle_steps={ask.recycle_steps!r} is not possible; outside of training, give how often the stack runs')
+        return ask.recycle_steps or 1
+
+    def without_memory(self, out: Tensor, seen: LayerIntermediates, entries: Entries, ask: Ask) -> Tensor:
+        """Outputs of the memory tokens are shown, not returned."""
+        if not self.num_memory_tokens or not ask.first:
+            return out
+        if self.memory_tokens_interspersed_every:
+            seen.memory_tokens, out = unweave(out, self.num_memory_tokens, self.memory_tokens_interspersed_every)
+        else:
+            seen.memory_tokens, out = strip(out, self.num_memory_tokens, entries.start)
+        return out
+
+    def pool(self, out: Tensor, tokens: Entries) -> Tensor:
+        """What the head reads: every token, their mean, or the CLS tokens."""
+        if self.average_pool_embed:
+            return masked_mean(out, tokens.valid())
+        if self.num_cls_tokens:
+            return strip(out, self.num_cls_tokens, tokens.start)[0].squeeze(1)
+        return out
+
+    # ------------------------------------------------------------------ what is returned
+
+    def answer(self, embeds: Tensor, seen: LayerIntermediates, ask: Ask) -> Any:
+        """Outputs or embeddings, and beside them what else is asked for."""
+        wanted = self.has_head and (not ask.return_embeddings or ask.return_logits_and_embeddings)
+        outputs = self.read_out(embeds, **(ask.to_logits_kwargs or {})) if wanted or ask.return_logit_entropies else None
+        result = (outputs, self.read_in(embeds)) if ask.return_logits_and_embeddings else outputs if wanted else embeds
+        if ask.return_logit_entropies:
+            seen.logit_entropies = self.entropies(outputs)
+        if ask.return_attn_z_loss:
+            weight = self.attn_z_loss_weight if ask.attn_z_loss_weight is None else ask.attn_z_loss_weight
+            scores = [each.pre_softmax_attn for each in seen.attn_intermediates or ()]
+            seen.attn_z_loss = calc_z_loss(scores, weight=weight)  # type: ignore[arg-type]
+        if ask.return_mems:
+            seen.mems = self.new_mems(seen.memories or [], self.shifted(ask))
+        if ask.with_intermediates:
+            return result, seen
+        if ask.return_mems:
+            return (result, seen.mems, seen.state) if ask.return_state else (result, seen.mems)
+        if ask.return_attn:
+            return result, [each.post_softmax_attn for each in seen.attn_intermediates or ()]
+        return (result, seen.state) if ask.return_state else result
+
+    def new_mems(self, memories: Sequence[Tensor], mems: Sequence[Tensor | None] | None) -> list[Tensor]:
+        """What the next segment gets as `mems`: each self-attention's inputs, where they accumulate with the memory it had."""
+        before = [*((mems or ()) if self.accumulates_mems else ()), *(None for _ in memories)]
+        joined = [new if m is None else torch.cat((m, new), dim=1) for m, new in zip(before, memories, strict=False)]
+        return [t[:, -self.max_mem_len :].detach() for t in joined]
+
+
+def make_positions(cfg: Any, width: int, l2norm_embed: bool = False) -> nn.Module | None:
+    """Absolute positions, where wanted."""
+    if not cfg.has_positions or not cfg.use_abs_pos_emb or cfg.attn_layers.disable_abs_pos_emb:
+        return None
+    if cfg.scaled_sinu_pos_emb:
+        return ScaledSinusoidalEmbedding(width)
+    return AbsolutePositionalEmbedding(width, cfg.max_seq_len, l2norm_embed)
