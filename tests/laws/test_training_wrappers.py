@@ -199,7 +199,7 @@ def test_embeddings_ahead_of_a_source_are_read_and_never_hidden() -> None:
     assert torch.equal(made[1:], model.generate(source[1:, :6], ids(2, 1)[1:], 4, src_prepend_embeds=ahead[1:], temperature=0.0))
 
 
-@each('build', [vectors, numbers, sides, images])
+@pytest.mark.parametrize('build', [vectors, numbers, sides, images], ids=lambda build: build.__name__)
 def test_a_wrapper_compiles_into_one_graph_and_gives_the_same(build: Any) -> None:
     torch.compiler.reset()
     model = build()
