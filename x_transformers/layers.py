@@ -26,6 +26,7 @@ from x_transformers.layers_config import CrossAttenderConfig, DecoderConfig, Enc
 from x_transformers.norms import Unchanged, followed, make_condition_mlp, make_norm
 from x_transformers.plan import LayerSpec, Plan, plan
 from x_transformers.positions.flags import make_bias, make_rotary
+from x_transformers.rebuilding import honoured
 from x_transformers.residuals import spread_streams, sum_streams
 from x_transformers.skips import make_skips
 from x_transformers.state import Fresh, StackState, check_room, tensors
@@ -263,11 +264,12 @@ class AttentionLayers(nn.Module):
         """The state in the intermediates of an earlier call."""
         if not isinstance(cache, LayerIntermediates):
             raise InputError(f'cache is a {type(cache).__name__}, expected the LayerIntermediates that an earlier call returned')
-        if cache.state is None:
+        state = honoured(self, cache.state, cache.attn_intermediates or ())
+        if state is None:
             raise DecodeError(
                 self.why_no_state or 'cache holds no state: give the intermediates that an earlier call of this model returned'
             )
-        return cache.state
+        return state
 
 
 @configured(EncoderConfig)

@@ -187,6 +187,19 @@ def pad_at_dim(t: Tensor, pad: tuple[int, int], dim: int = -1, value: float = 0.
     return F.pad(t, (*(0, 0) * behind, *pad), value=value)
 
 
+def shift(t: Tensor, amount: int, mask: Tensor | None = None) -> Tensor:
+    """(..., n, d) moved by `amount` tokens, later where positive, zeros in their place; masked tokens (b, n) are zeroed before."""
+    if mask is not None:
+        t = t.masked_fill(~mask[..., None], 0.0)
+    amount = max(-t.shape[-2], min(amount, t.shape[-2]))
+    return pad_at_dim(t, (amount, -amount), dim=-2)
+
+
+def create_causal_mask(i: int, j: int, device: torch.device) -> Tensor:
+    """(i, j) bool, True where a query, of the last i of j keys, may not look."""
+    return torch.ones((i, j), dtype=torch.bool, device=device).triu(j - i + 1)
+
+
 def pack_one(t: Tensor, pattern: str) -> tuple[Tensor, Any]:
     """Axes flattened as the einops pattern says, and what undoes it."""
     return pack([t], pattern)

@@ -53,6 +53,7 @@ from x_transformers.toolbox import (
     or_reduce,
     pad_at_dim,
     pick_and_pop,
+    shift,
     string_begins_with,
 )
 from x_transformers.training.autoregressive import AutoregressiveWrapper
@@ -72,7 +73,7 @@ __all__ = [
 __all__ += [  # small functions
     'LinearNoBias', 'Sequential', 'always', 'at_most_one_of', 'cast_tuple', 'default', 'divisible_by', 'equals', 'exists',
     'first', 'group_by_key_prefix', 'group_dict_by_key', 'groupby_prefix_and_trim', 'init_zero_', 'is_empty', 'log', 'masked_mean',
-    'max_neg_value', 'maybe', 'not_equals', 'or_reduce', 'pad_at_dim', 'pick_and_pop', 'string_begins_with',
+    'max_neg_value', 'maybe', 'not_equals', 'or_reduce', 'pad_at_dim', 'pick_and_pop', 'shift', 'string_begins_with',
 ]  # fmt: skip
 __all__ += [  # names of torch and einops that came along
     'F', 'Module', 'ModuleDict', 'ModuleList', 'Tensor', 'einsum', 'nn', 'pack', 'rearrange', 'reduce', 'repeat', 'torch', 'unpack',

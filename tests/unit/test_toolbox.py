@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from x_transformers.attend import create_causal_mask, qk_l2_dist_squared, selective_attn
+from x_transformers.attention.scores import naive_select
 from x_transformers.toolbox import eval_decorator, evaluating, once
 from x_transformers.x_transformers import (
     LinearNoBias,
@@ -27,6 +29,7 @@ from x_transformers.x_transformers import (
     or_reduce,
     pad_at_dim,
     pick_and_pop,
+    shift,
 )
 
 
@@ -38,10 +41,31 @@ OLD_PATHS = {
     'x_transformers': names("""
         AutoregressiveWrapper DEFAULT_DIM_HEAD LinearNoBias Sequential always at_most_one_of calc_entropy calc_z_loss cast_tuple default
         divisible_by dropout_seq equals exists first group_by_key_prefix group_dict_by_key groupby_prefix_and_trim init_zero_ is_empty
-        l2norm log masked_mean max_neg_value maybe not_equals or_reduce pad_at_dim pick_and_pop string_begins_with einsum nn pack
+        l2norm log masked_mean max_neg_value maybe not_equals or_reduce pad_at_dim pick_and_pop shift string_begins_with einsum nn pack
         rearrange reduce repeat unpack
+        TransformerWrapper ViTransformerWrapper XTransformer TokenEmbedding AbsolutePositionalEmbedding ScaledSinusoidalEmbedding
+        AttentionLayers Encoder Decoder PrefixDecoder CrossAttender Attention FeedForward GLU ReluSquared RelativePositionBias CoPE
+        DynamicPositionBias AlibiPositionalBias DataDependentAlibi PerRowDataDependentAlibi RotaryEmbedding rotate_half
+        apply_rotary_pos_emb LayerNorm AdaptiveLayerNorm ScaleNorm RMSNorm AdaptiveRMSNorm SimpleRMSNorm MultiheadRMSNorm Scale
+        Residual GRUGating HyperConnection ShiftTokens FoldAxially LayerScale AdaptiveLayerScale ConcatCombine LayerIntermediates
+        Attend Intermediates softclamp
     """),
-    'attend': names('Attend Intermediates at_most_one_of compact default exists once pack_one print_once unpack_one'),
+    'attend': names("""
+        Attend Intermediates at_most_one_of compact create_causal_mask default exists onnx_create_causal_mask once one_hot_straight_through
+        pack_one print_once qk_l2_dist_squared selective_attn softclamp sparse_topk_attn unpack_one
+    """),
+    'continuous': names("""
+        AbsolutePositionalEmbedding AttentionLayers ContinuousAutoregressiveWrapper ContinuousTransformerWrapper LayerNorm
+        ScaledSinusoidalEmbedding always default exists masked_mean pad_at_dim
+    """),
+    'xval': names("""
+        AbsolutePositionalEmbedding AttentionLayers GenerateReturn LossBreakdown ScaledSinusoidalEmbedding TokenEmbedding
+        XValAutoregressiveWrapper XValTransformerWrapper always default exists top_k top_p
+    """),
+    'multi_input': names("""
+        AbsolutePositionalEmbedding AttentionLayers LayerIntermediates LayerNorm MultiInputTransformerWrapper ScaledSinusoidalEmbedding
+        always default exists is_empty pad_at_dim
+    """),
     'autoregressive_wrapper': names("""
         AutoregressiveWrapper FILTER_LOGITS_FN align_right cast_tuple contrastive_decode_fn default eval_decorator exists identity join
         min_p pack top_a top_k top_p unpack
@@ -111,6 +135,21 @@ def test_tensors() -> None:
     assert layer.bias is None
     init_zero_(layer)
     assert not layer.weight.any() and len(Sequential(layer, None)) == 1
+
+
+def test_tokens_move_and_zeros_take_their_place() -> None:
+    t = torch.arange(1.0, 4.0).view(1, 3, 1)
+    moved = lambda *how: shift(t, *how).flatten().tolist()
+    assert moved(1) == [0, 1, 2] and moved(-1) == [2, 3, 0] and moved(9) == [0, 0, 0] and moved(0) == [1, 2, 3]
+    assert moved(1, torch.tensor([[True, False, True]])) == [0, 1, 0]
+
+
+def test_the_functions_of_attention_alone() -> None:
+    assert create_causal_mask(2, 3, torch.device('cpu')).tolist() == [[False, False, True], [False, False, False]]
+    q, k = torch.randn(1, 2, 3, 4, dtype=torch.float64), torch.randn(1, 2, 5, 4, dtype=torch.float64)
+    torch.testing.assert_close(qk_l2_dist_squared(q, k), torch.cdist(q, k).square())
+    sim = torch.randn(1, 2, 5, 5, dtype=torch.float64).masked_fill(create_causal_mask(5, 5, torch.device('cpu')), -1e300)
+    torch.testing.assert_close(selective_attn(sim), naive_select(sim))
 
 
 def test_every_module_gets_its_mode_back_also_after_an_error() -> None:

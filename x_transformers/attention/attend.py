@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -31,6 +31,7 @@ class Intermediates:
     values: Tensor | None = None  # this call's own values (b, kv heads, tokens, width)
     cached_kv: tuple[Tensor, Tensor] | None = None  # keys, not rotated, and values of all tokens so far
     layer_type: str | None = None  # 'a' self-attention, 'c' cross-attention
+    given: Any = field(default=None, repr=False, compare=False)  # `cached_kv` as it was given out: another one was put there by the caller
 
     def to_tuple(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         return self.qk_similarities, self.pre_softmax_attn, self.post_softmax_attn

@@ -198,35 +198,49 @@ class Attention(nn.Module):
             sources = [call.context, call.context]
         elif memory is not None:
             x, *sources = (torch.cat((memory, t), dim=1) for t in (x, *sources))
+        turn = None if rotation is None else rotation.keys
         latents = self.latents(sources[0])
-        absorbs = cfg.absorbs_keys and not cfg.cross and (rotation is None or cfg.latent_rope_subheads is not None)
-        new: Records = {}
-        if absorbs and latents is not None:
-            new['latent'] = latents[0][:, None]
-            if latents[1] is not None:
-                new['subheads'] = latents[1] if rotation is None else self.place(latents[1], rotation.keys)
-        whole: Records = {}
-        if not absorbs or isinstance(state, Fresh) or seen is not None:
-            k, v = self.keys_and_values(sources[0], sources[1], latents)
-            self.show(seen, call, latents or (k, v), v, 0 if memory is None else memory.shape[1])
-            v = self.with_first_values(v, x, depth) if cfg.shares_values else v
-            whole = {
-                'k': k if rotation is None else self.place(k, rotation.keys),
-                'v': laser_values(v, cfg.laser_softclamp_value) if cfg.laser else v,
-            }
+        if latents is not None and self.absorbs(turn) and not isinstance(state, Fresh) and seen is None:
+            pair = latents  # nobody needs the keys and values that they stand for
+        else:
+            k, own = self.keys_and_values(sources[0], sources[1], latents)
+            pair = (k, self.with_first_values(own, x, depth) if cfg.shares_values else own)
+            self.show(seen, call, latents or pair, own, 0 if memory is None else memory.shape[1])
+        new = self.kept(latents if latents is not None and self.absorbs(turn) else pair, turn)
         if cfg.cross:
-            keys = ContextKeys(self.with_lead(whole))
-            return keys, keys.records, seen
-        new = new if absorbs else whole
+            fixed = ContextKeys(self.with_lead(new))
+            return fixed, fixed.records, seen
         if self.data_dependent_alibi is not None:
-            new = {**new, 'forget': self.data_dependent_alibi.record(x)}
+            new['forget'] = self.data_dependent_alibi.record(x)
         if cfg.selective:
-            new = {**new, 'deselected': x.new_zeros((x.shape[0], 1, x.shape[1], 1))}
-        if isinstance(state, Fresh):
-            started = state.start(self.with_lead(new), cfg.lead)
-            return started, {**started.read(), **self.with_lead(whole)} if absorbs else started.read(), seen
-        grown = state.append(new)
-        return grown, grown.read(), seen
+            new['deselected'] = x.new_zeros((x.shape[0], 1, x.shape[1], 1))
+        if not isinstance(state, Fresh):
+            grown = state.append(new)
+            return grown, grown.read(), seen
+        started = state.start(self.with_lead(new), cfg.lead)
+        met = started.read() if 'k' in new else {**started.read(), **self.with_lead(self.kept(pair, turn, expanded=True))}
+        return started, met, seen
+
+    def absorbs(self, turn: Turn | FreeTurn | None) -> bool:
+        """Whether latents are what is kept: nothing turns the keys that they stand for, or does anything else to them."""
+        cfg = self.config
+        return cfg.absorbs_keys and not cfg.cross and (turn is None or cfg.latent_rope_subheads is not None)
+
+    def kept(self, pair: tuple[Tensor, Tensor | None], turn: Turn | FreeTurn | None, expanded: bool = False) -> Records:
+        """Keys and values, or latents and key sub-heads, as they are remembered and met: turned, and as LASER wants values."""
+        first, second = pair
+        turned = lambda t: t if turn is None else self.place(t, turn)
+        if self.absorbs(turn) and not expanded:
+            return {'latent': first[:, None]} if second is None else {'latent': first[:, None], 'subheads': turned(second)}
+        assert second is not None
+        return {'k': turned(first), 'v': laser_values(second, self.config.laser_softclamp_value) if self.config.laser else second}
+
+    def rebuilt(self, pair: tuple[Tensor, Tensor | None], turn: Turn | FreeTurn | None) -> Keys | ContextKeys:
+        """What is remembered, from keys and values (or latents) as `show` gives them out."""
+        if self.to_latent_kv is not None and not self.absorbs(turn):
+            pair = self.keys_and_values(pair[0], pair[0], pair)
+        records = self.with_lead(self.kept(pair, turn))
+        return ContextKeys(records) if self.config.cross else Keys(records, self.config.lead)
 
     def with_first_values(self, v: Tensor, x: Tensor, depth: Depth | None, given: Tensor | None = None) -> Tensor:
         """Values (b, g, j, e) mixed with those of the first layer, or with `given` ones; `x` (b, j, dim) decides the shares."""
@@ -359,8 +373,8 @@ class Attention(nn.Module):
             seen.cached_kv = past
         else:
             new = tuple(None if t is None else t[..., memory:, :] for t in pair)
-            joined = new if past is None else tuple(map(join_rows, past, new))
-            seen.cached_kv = joined  # type: ignore[assignment]
+            seen.cached_kv = new if past is None else tuple(map(join_rows, past, new))  # type: ignore[assignment]
+        seen.given = seen.cached_kv
 
 
 def make_attend(cfg: AttentionConfig) -> Attend:

@@ -83,6 +83,12 @@ def select(sim: Tensor, selection: Selection) -> Tensor:
     return sim - before
 
 
+def selective_attn(sim: Tensor) -> Tensor:
+    """`select` for causal scores (b, h, i, j) whose queries are the last of the keys; earlier keys are memory."""
+    i, j = sim.shape[-2:]
+    return select(sim, selection_of(Span(0, i), Span(i - j, j), None, 0, sim.device))
+
+
 def naive_select(sim: Tensor) -> Tensor:
     """The same for a whole sequence (b, h, n, n) of scores, pair by pair: the twin written to be read."""
     out = sim.clone()
@@ -107,6 +113,11 @@ def negative_squared_distances(q: Tensor, k: Tensor) -> Tensor:
     k_square = k.square().sum(dim=-1)[:, None].repeat(1, q.shape[1] // k.shape[1], 1, 1).flatten(1, 2)[:, :, None]
     distance = q_square + k_square - 2 * products(q, k)
     return -distance.clamp(min=0)
+
+
+def qk_l2_dist_squared(q: Tensor, k: Tensor) -> Tensor:
+    """|q - k|^2 for every pair, shapes as in `products`."""
+    return -negative_squared_distances(q, k)
 
 
 def with_distance_features(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
