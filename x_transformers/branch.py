@@ -20,6 +20,11 @@ def run_branch(branch: nn.Module, x: Tensor, call: Call, depth: Depth | None, st
     return branch(x), None
 
 
+def scaled(out: Any, gain: Tensor | float) -> Any:
+    """`out`, or the first of a tuple, times `gain`."""
+    return (out[0] * gain, *out[1:]) if isinstance(out, tuple) else out * gain
+
+
 class Scale(nn.Module):
     """`value` times the output of `fn`; of a tuple, only its first element. Macaron halves its feed-forwards by it."""
 
@@ -33,7 +38,4 @@ class Scale(nn.Module):
         return getattr(self.fn, 'takes_call', False)
 
     def forward(self, x: Tensor, **kwargs: Any) -> Any:
-        out = self.fn(x, **kwargs)
-        if not isinstance(out, tuple):
-            return out * self.value
-        return (out[0] * self.value, *out[1:])
+        return scaled(self.fn(x, **kwargs), self.value)

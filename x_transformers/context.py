@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from x_transformers.call import Call, Span
+from x_transformers.call import Call, Depth, Span
 from x_transformers.flags import Config, flag
 
 
@@ -43,20 +43,32 @@ def chosen_tokens(seq: Tensor, mask: Tensor | None, dropout: float) -> tuple[Ten
 def dropout_seq(seq: Tensor, mask: Tensor | None, dropout: float) -> tuple[Tensor, Tensor | None]:
     """`seq` (b, n, d) and `mask` (b, n) without a share of their tokens, the rest in random order; one stays at least."""
     index, mask = chosen_tokens(seq, mask, dropout)
-    return rows(seq, index), mask
+    return take_tokens(seq, index), mask
 
 
-def rows(t: Tensor, index: Tensor) -> Tensor:
+def take_tokens(t: Tensor, index: Tensor) -> Tensor:
     """The tokens (b, kept) of `t` (b, n, d)."""
     return t.gather(1, index[..., None].expand(-1, -1, t.shape[-1]))
 
 
-def drop_context(call: Call, dropout: float, rotary: Any) -> Call:
-    """The call with fewer context tokens; each keeps its position, and with it its turn by the stack's `rotary`."""
+def drop_context(call: Call, depth: Depth, dropout: float, rotary: Any) -> Call:
+    """The call with fewer context tokens; each keeps its position, and with it its turn by the stack's `rotary`.
+
+    What earlier cross-attentions handed down follows: values (b, g, c, e) and scores (b, h, i, keys), of which the
+    latest c are of the context.
+    """
     context, span = call.context, call.context_keys
     assert context is not None and span is not None
     index, visible = chosen_tokens(context, span.visible, dropout)
     pos = None if span.pos is None else span.pos.expand(len(index), -1).gather(1, index)
     span = Span(0, index.shape[1], pos, visible)
     rotation = None if call.context_rotation is None else rotary.rotation(call.queries, span, context.device)
-    return replace(call, context=rows(context, index), context_keys=span, context_rotation=rotation, shared={})
+    if 'c' in depth.values:
+        values = depth.values['c']
+        depth.values['c'] = values.gather(2, index[:, None, :, None].expand(-1, values.shape[1], -1, values.shape[-1]))
+    if 'c' in depth.scores:
+        scores = depth.scores['c']
+        lead, own = scores.tensor_split([scores.shape[-1] - context.shape[1]], dim=-1)
+        own = own.gather(3, index[:, None, None].expand(-1, *scores.shape[1:3], -1))
+        depth.scores['c'] = torch.cat((lead, own), dim=-1)
+    return replace(call, context=take_tokens(context, index), context_keys=span, context_rotation=rotation, shared={})

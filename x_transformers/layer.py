@@ -65,6 +65,7 @@ def self_attention(cfg: Any, first: bool) -> nn.Module:
     return Attention(
         replace(
             cfg.attn,
+            prefix='attn_',
             carries_scores=cfg.residual_attn,
             shares_values=cfg.add_value_residual,
             learned_value_residual_mix=cfg.add_value_residual and cfg.learned_value_residual_mix and not first,
@@ -78,6 +79,7 @@ def cross_attention(cfg: Any, first: bool) -> nn.Module:
     return Attention(
         replace(
             cfg.cross_attn,
+            prefix='cross_attn_',
             cross=True,
             carries_scores=cfg.cross_residual_attn,
             shares_values=cfg.add_value_residual,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +22,7 @@ from x_transformers.entry import Inputs, begin, check, first_states
 from x_transformers.errors import DecodeError, FlagError, InputError
 from x_transformers.flags import configured
 from x_transformers.inputs import expect
-from x_transformers.layer import build_layer
+from x_transformers.layer import Layer, build_layer
 from x_transformers.layers_config import CrossAttenderConfig, DecoderConfig, EncoderConfig, LayersConfig
 from x_transformers.norms import Unchanged, followed, make_condition_mlp, make_norm
 from x_transformers.plan import LayerSpec, Plan, plan
@@ -74,6 +75,7 @@ class AttentionLayers(nn.Module):
         self.need_condition, self.dim_condition, self.adaptive_norms = cfg.need_condition, cfg.condition_given, cfg.adaptive_norms
         self.num_residual_streams = cfg.num_residual_streams
         self.cross_attn_tokens_dropout = cfg.cross_attn_tokens_dropout
+        self.forgets = cfg.attn.data_dependent_alibi or cfg.attn.data_dependent_alibi_per_row
 
         self.stream_emb = nn.Parameter(torch.zeros(cfg.num_residual_streams, cfg.dim)) if cfg.num_residual_streams > 1 else None
         self.layers = nn.ModuleList(build_layer(index, self.plan, cfg) for index in range(len(self.plan.kinds)))
@@ -191,6 +193,8 @@ class AttentionLayers(nn.Module):
         check(x, given, self, state)
         if ((state is not None and state.length) or return_state) and self.why_no_state:
             raise DecodeError(self.why_no_state)
+        if attn_bias is not None and self.forgets and not torch.compiler.is_compiling():
+            warnings.warn('the forget gates of attn_data_dependent_alibi take the place of attn_bias, as in 2.0.1', stacklevel=2)
         trace = None
         if return_hiddens:
             past = list(cache.attn_intermediates or ()) if cache is not None else []
@@ -201,7 +205,8 @@ class AttentionLayers(nn.Module):
         x, after = self.run(x, call, steps, states)
         new_state = None
         if call.keep_state and self.why_no_state is None:
-            new_state = replace(state or self.empty_state(), keys=call.keys, layers=after, context=call.context_keys)
+            order = tuple(step.module for step in steps)
+            new_state = replace(state or self.empty_state(), keys=call.keys, layers=after, context=call.context_keys, order=order)
             new_state = new_state if seq_start_pos is None else replace(new_state, padding=seq_start_pos)
         if trace is not None:
             seen = LayerIntermediates(trace.hiddens, x, trace.attention, trace.layer_hiddens, state=new_state, memories=trace.memories)
@@ -217,14 +222,17 @@ class AttentionLayers(nn.Module):
         batches = {t.shape[0] for t in tensors(state.layers)}
         if batches and batch not in batches:
             raise DecodeError(f'the state is of a batch of {max(batches)}, but x has {batch} rows; use reorder() to change its rows')
-        if len(state.layers) != len(steps):
-            raise DecodeError(
-                f'the state is of {len(state.layers)} executed layers, but layers_execute_order runs {len(steps)}; use one order throughout'
-            )
-        check_room(state, new)
-        if state.length == 0 and given.mems:
+        order = tuple(step.module for step in steps)
+        if state.length == 0 and (given.mems or len(state.layers) != len(steps)):
             room = next((s.capacity for s in state.layers if isinstance(s, Fresh)), None)
             return first_states(steps, given, room)
+        if len(state.layers) != len(steps) or state.order not in (None, order):
+            ran = f'{len(state.layers)} executed layers' + ('' if state.order is None else f', {state.order}')
+            raise DecodeError(
+                f'the state is of {ran}, but this call runs {len(order)}, {order}: it goes on only in the stack and the '
+                'layers_execute_order that made it'
+            )
+        check_room(state, new)
         return state.layers
 
     def run(self, x: Tensor, call: Call, steps: Sequence[LayerSpec], states: Sequence[Any]) -> tuple[Tensor, tuple[Any, ...]]:
@@ -233,13 +241,15 @@ class AttentionLayers(nn.Module):
         x = x if self.stream_emb is None else spread_streams(x, self.stream_emb)
         for step, state in zip(steps, states, strict=True):
             layer: Any = self.layers[step.module]
+            if not isinstance(layer, Layer):  # a plain list [norms, branch, residual] that a user put there
+                layer = Layer(layer[0], layer[1], layer[2], adaptive=self.adaptive_norms)
             x = self.skip_combines(x, step.module, depth.streams)
             if self.training and step.dropout > 0 and random.random() < step.dropout:
                 self.remember(step, layer.residual.prepare(x, depth)[0], call.trace)
                 after.append(state)
                 continue
             if step.kind == 'c' and self.training and self.cross_attn_tokens_dropout:
-                call = drop_context(call, self.cross_attn_tokens_dropout, self.rotary_pos_emb)
+                call = drop_context(call, depth, self.cross_attn_tokens_dropout, self.rotary_pos_emb)
             if call.trace is not None and step.kind == 'a':
                 call.trace.hiddens.append(x)
             x, state = layer(x, call, depth, state)

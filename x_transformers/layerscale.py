@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from x_transformers.branch import run_branch
+from x_transformers.branch import run_branch, scaled
 from x_transformers.call import Call, Depth
 from x_transformers.flags import Config, Rules, at_most_one, flag
 
@@ -26,11 +26,6 @@ class LayerScaleFlags(Config):
     )
 
     rules: ClassVar[Rules] = (at_most_one('use_layerscale', 'use_adaptive_layerscale'),)
-
-
-def scaled(out: Any, gain: Tensor) -> Any:
-    """`out`, or the first of a tuple, times `gain`."""
-    return (out[0] * gain, *out[1:]) if isinstance(out, tuple) else out * gain
 
 
 class LayerScale(nn.Module):

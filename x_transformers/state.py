@@ -199,6 +199,7 @@ class StackState:
     context: Span | None = None  # where the tokens of the context stand
     padding: Tensor | None = None  # (b,) tokens of left padding, from which each row's positions count
     extra: int = 0  # entries ahead of the first token: memory tokens, prepended embeddings
+    order: tuple[int, ...] | None = None  # which built layers ran
 
     @property
     def length(self) -> int:

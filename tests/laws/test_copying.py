@@ -8,7 +8,7 @@ import pickle
 
 import pytest
 import torch
-from law_cases import DECODERS, ENCODERS, Case, build_model, build_stack, context_of, embeddings, tokens, wrapper_cases
+from law_cases import DECODERS, ENCODERS, Case, build_model, build_stack, context_of, embeddings, in_pieces, tokens, wrapper_cases
 
 from x_transformers import Decoder, Encoder, TransformerWrapper
 
@@ -83,6 +83,21 @@ def test_a_saved_state_dict_loads_without_unpickling_code(case: Case) -> None:
     twin = Decoder(**case.keywords).double()
     twin.load_state_dict(torch.load(file, weights_only=True), strict=True)
     assert all(torch.equal(a, b) for a, b in zip(twin.state_dict().values(), stack.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize('flags', [
+    {'attn_data_dependent_alibi': True, 'attn_post_talking_heads': True},
+    {'attn_data_dependent_alibi_per_row': True, 'attn_use_cope': True, 'attn_cope_talking_heads': True},
+    {'attn_data_dependent_alibi': True, 'residual_attn': True, 'attn_pre_talking_heads': True, 'attn_selective': True},
+    {'dynamic_pos_bias': True, 'residual_attn': True, 'attn_pre_scale_post_talking_heads': True},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_biases_in_single_precision_meet_scores_in_half(flags: dict[str, object], dtype: torch.dtype) -> None:
+    stack, x = build_stack(Decoder, Case('', flags)).to(dtype), embeddings().to(dtype)
+    out, _ = in_pieces(stack, x, (5, 1, 6))
+    assert out.dtype == dtype and out.isfinite().all()
+    if 'attn_data_dependent_alibi' not in str(flags):
+        assert stack(x, attn_bias=torch.randn(4, 12, 12)).dtype == dtype
 
 
 @pytest.mark.parametrize('case', DECODERS, ids=str)

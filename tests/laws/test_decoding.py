@@ -155,6 +155,20 @@ def test_positions_of_ones_own_travel_with_the_pieces(case: Case) -> None:
     assert differ(torch.cat(outs, dim=1), whole) < BOUND
 
 
+def test_an_order_of_ones_own_goes_on_in_that_order_only() -> None:
+    stack, x, order = build_stack(Decoder, Case('', {'rotary_pos_emb': True})), embeddings(), (0, 1, 0, 1, 2, 3, 3)
+    with torch.no_grad():
+        whole = stack(x, layers_execute_order=order)
+        for capacity in (None, LENGTH):
+            out, states = in_pieces(stack, x, (5, 1, 6), stack.empty_state(capacity=capacity), layers_execute_order=order)
+            assert differ(out, whole) < BOUND
+    with pytest.raises(DecodeError, match=r'of 7 executed layers, \(0, 1, 0, 1, 2, 3, 3\), but this call runs 4, \(0, 1, 2, 3\)'):
+        stack(x, state=states[0], return_state=True)
+    _, (state,) = in_pieces(stack, x[:, :5], (5,))
+    with pytest.raises(DecodeError, match=r'but this call runs 4, \(1, 0, 3, 2\)'):
+        stack(x[:, 5:], state=state, return_state=True, layers_execute_order=(1, 0, 3, 2))
+
+
 def test_a_state_that_is_full_says_so() -> None:
     stack, x = build_stack(Decoder, Case('')), embeddings()
     with pytest.raises(DecodeError, match='capacity=8 is too small for 12 tokens'):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from x_transformers import Decoder
-from x_transformers.context import dropout_seq, rows
+from x_transformers.context import dropout_seq, take_tokens
 from x_transformers.errors import DecodeError
 
 
@@ -58,7 +58,7 @@ def test_positions_and_masks_follow_their_tokens(flags: dict[str, Any], monkeypa
 
     monkeypatch.setattr('x_transformers.context.chosen_tokens', choose)
     dropped = stack(x, context=context, context_mask=mask, context_pos=pos)
-    kept = {'context': rows(context, chosen), 'context_mask': mask.gather(1, chosen), 'context_pos': pos.gather(1, chosen)}
+    kept = {'context': take_tokens(context, chosen), 'context_mask': mask.gather(1, chosen), 'context_pos': pos.gather(1, chosen)}
     torch.testing.assert_close(dropped, stack.eval()(x, **kept))
 
 
@@ -78,3 +78,22 @@ def test_layers_that_training_skips_keep_their_memory_to_themselves() -> None:
     torch.testing.assert_close(out, stack.eval()(x, mems=mems[1:], layers_execute_order=(1, 2, 3)))
     assert len(seen.hiddens) == 1 and len(seen.memories) == 2  # each self-attention's, for the next segment
     assert torch.equal(seen.memories[0], x) and torch.equal(seen.memories[1], seen.hiddens[0])
+
+
+def test_what_earlier_cross_attentions_hand_down_follows_the_tokens_that_stay() -> None:
+    """Values and scores of the first one are mixed with those of the same tokens, so that layers alike give the same of both."""
+    torch.manual_seed(0)
+    flags = {'cross_attend': True, 'only_cross': True, 'add_value_residual': True, 'cross_residual_attn': True, 'cross_attn_num_mem_kv': 1}
+    stack = Decoder(dim=16, depth=2, heads=2, attn_dim_head=8, cross_attn_tokens_dropout=0.5, **flags).train()
+    first, second = (stack.layers[i][1] for i in (0, 2))
+    second.load_state_dict(first.state_dict())
+    seen: dict[str, torch.Tensor] = {}
+    mixed = second.with_first_values
+
+    def look(own: torch.Tensor, *args: object) -> torch.Tensor:
+        seen['own'], seen['mixed'] = own, mixed(own, *args)
+        return seen['mixed']
+
+    second.with_first_values = look
+    stack(torch.randn(2, 6, 16), context=torch.randn(2, 8, 16)).sum().backward()
+    torch.testing.assert_close(seen['mixed'], seen['own'])

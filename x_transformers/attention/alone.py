@@ -12,7 +12,6 @@ from x_transformers.attention.attend import Intermediates
 from x_transformers.attention.backends import Scored
 from x_transformers.attention.hybrid import first_tensor
 from x_transformers.attention.masks import ahead, visible
-from x_transformers.attention.outputs import laser_values
 from x_transformers.attention.scores import selection_of
 from x_transformers.call import Span
 from x_transformers.errors import DecodeError, InputError
@@ -79,9 +78,10 @@ def attend_alone(
     if cache is not None:
         check_cache(attention, value_residual)
     sources = [context, context] if context is not None else sources
-    rows, memory = x, 0 if mem is None else mem.shape[1]
+    rows, memory = x, 0 if mem is None else mem.shape[1]  # rows: what decides shares and gates of keys
     if mem is not None:
-        rows, *sources = (torch.cat((mem, t), dim=1) for t in (x, *sources))
+        sources = [torch.cat((mem, t), dim=1) for t in sources]
+        rows = x if context is not None else torch.cat((mem, x), dim=1)
     past = None if cache is None else cache.cached_kv
     between = lambda t, old: t if old is None else torch.cat((t[..., :memory, :], old.to(t), t[..., memory:, :]), dim=-2)
     without_memory = lambda t: None if t is None else t[..., memory:, :]
@@ -117,7 +117,7 @@ def attend_alone(
             warnings.warn('data_dependent_alibi takes the place of attn_bias and rel_pos, as in 2.0.1', stacklevel=3)
         attn_bias = attention.data_dependent_alibi.bias(x, attention.data_dependent_alibi.record(rows), None)
     limits = visible(attention.rule, queries, keys, attn_mask, cfg.lead, x.device)
-    records = attention.with_lead({'k': k, 'v': laser_values(v, cfg.laser_softclamp_value) if cfg.laser else v})
+    records = attention.with_lead({'k': k, 'v': attention.weighable(v)})
     maps = seen if return_intermediates and not cfg.flash else None
     selection = selection_of(queries, keys, None, cfg.lead, x.device) if cfg.selective else None
     scored = Scored(limits, ahead(attn_bias, cfg.lead, 0.0), prev_attn, maps, selection)
@@ -135,7 +135,9 @@ def check_cache(attention: Any, value_residual: Tensor | None) -> None:
         'data_dependent_alibi': attention.data_dependent_alibi is not None,
         'selective': attention.config.selective,
         'hybrid_module': attention.hybrid_module is not None,
-        'value_residual (with use_latent_kv)': value_residual is not None and attention.to_latent_kv is not None,
+        'learned_value_residual_mix with use_latent_kv': (
+            value_residual is not None and attention.to_latent_kv is not None and attention.to_value_residual_mix is not None
+        ),
     }
     name = next((name for name, on in needs.items() if on), None)
     if name is not None:

@@ -31,7 +31,7 @@ class Intermediates:
     values: Tensor | None = None  # this call's own values (b, kv heads, tokens, width)
     cached_kv: tuple[Tensor, Tensor] | None = None  # keys, not rotated, and values of all tokens so far
     layer_type: str | None = None  # 'a' self-attention, 'c' cross-attention
-    given: Any = field(default=None, repr=False, compare=False)  # `cached_kv` as it was given out: another one was put there by the caller
+    given: Any = field(default=None, repr=False, compare=False)  # `cached_kv` as it was given out; the caller may replace it
 
     def to_tuple(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         return self.qk_similarities, self.pre_softmax_attn, self.post_softmax_attn
@@ -86,15 +86,17 @@ class Attend(nn.Module):
         self.softclamp_logits = cfg.softclamp_logits
         self.logit_softclamp_value = cfg.logit_softclamp_value
         self.sdp_kwargs = {**cfg.attend_sdp_kwargs, **cfg.sdp_kwargs}
-        self.backend = choose(recipe or Recipe.of(cfg, 'attn_'), cfg.flash)
+        recipe = recipe or Recipe.of(cfg, '')
+        self.prefix = recipe.prefix
+        self.backend = choose(recipe, cfg.flash)
         self.kernels()  # an error where none is left
-        self.cope = cfg.cope
         self.normalise = make_normaliser(cfg)
         self.attn_dropout = nn.Dropout(cfg.dropout)
         talking = lambda wanted, absent: mix_heads(cfg.heads or 1) if wanted else absent
         self.pre_softmax_talking_heads = talking(cfg.pre_talking_heads, Nothing())
         self.post_softmax_talking_heads = talking(cfg.post_talking_heads, Unchanged())
         self.pre_scale_post_talking_heads = talking(cfg.pre_scale_post_talking_heads, Nothing())
+        self.cope = cfg.cope
 
     def extra_repr(self) -> str:
         return f'backend={self.backend.name}'
@@ -124,7 +126,8 @@ class Attend(nn.Module):
         """Weighed values (b, h, i, e). What is asked to be seen, or handed on, only the reference forms."""
         if self.flash and scored.previous is not None:
             raise BackendError(
-                'attn_flash=True cannot take prev_attn: scores of another layer are added to a matrix that fused kernels never form'
+                f'{self.prefix}flash=True cannot take prev_attn, the scores of another layer: fused kernels never form the matrix that '
+                'they are added to. Leave one out.'
             )
         backend = self.backend if scored.seen is None and scored.previous is None else Reference()
         out = backend(self, q, k, v, scored)

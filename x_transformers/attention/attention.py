@@ -85,8 +85,8 @@ class Attention(nn.Module):
             return None
         name = type(self.hybrid_module.fn).__name__
         return (
-            f'attn_hybrid_module={name} does not say what it remembers, so it cannot go on from earlier tokens. Run the whole sequence '
-            '(cache_kv=False when generating), or give it carries_state, empty_state(x) and forward(x, state).'
+            f'{self.config.prefix}hybrid_module={name} does not say what it remembers, so it cannot go on from earlier tokens. Run '
+            'the whole sequence (cache_kv=False when generating), or give it carries_state, empty_state(x) and forward(x, state).'
         )
 
     def forward(self, x: Tensor, *args: Any, call: Call | None = None, depth: Depth | None = None, state: Any = None, **inputs: Any) -> Any:
@@ -109,15 +109,9 @@ class Attention(nn.Module):
             keys = keys.rewrite('deselected', scored.selection.deselected)  # type: ignore[union-attr]
         beside = None
         if self.hybrid_module is not None:
-            beside, hidden = run_beside(
-                self.hybrid_module,
-                x,
-                call,
-                hidden,
-                self.causal and (call.keep_state or hidden is not None),
-                self.to_out_width,
-                **self.beside_mask(call.mask),
-            )
+            going_on = self.causal and (call.keep_state or hidden is not None)
+            mask = self.beside_mask(call.mask)
+            beside, hidden = run_beside(self.hybrid_module, x, call, hidden, going_on, self.merged_width, **mask)
         out = self.put_out(out, x, call.mask, beside)
         if not call.keep_state:
             return out, None
@@ -233,7 +227,11 @@ class Attention(nn.Module):
         if self.absorbs(turn) and not expanded:
             return {'latent': first[:, None]} if second is None else {'latent': first[:, None], 'subheads': turned(second)}
         assert second is not None
-        return {'k': turned(first), 'v': laser_values(second, self.config.laser_softclamp_value) if self.config.laser else second}
+        return {'k': turned(first), 'v': self.weighable(second)}
+
+    def weighable(self, v: Tensor) -> Tensor:
+        """Values as weights meet them."""
+        return laser_values(v, self.config.laser_softclamp_value) if self.config.laser else v
 
     def rebuilt(self, pair: tuple[Tensor, Tensor | None], turn: Turn | FreeTurn | None) -> Keys | ContextKeys:
         """What is remembered, from keys and values (or latents) as `show` gives them out."""
@@ -260,7 +258,7 @@ class Attention(nn.Module):
         k, v, memory = records['k'], records['v'], None
         if self.mem_k is not None and self.mem_v is not None:
             mem_k = self.norm_heads(self.mem_k, self.qk_norm_k_scale, 1) if cfg.qk_norm else self.mem_k
-            memory = (mem_k, laser_values(self.mem_v, cfg.laser_softclamp_value) if cfg.laser else self.mem_v)
+            memory = (mem_k, self.weighable(self.mem_v))
         keys, values = lead_records(memory, cfg.add_zero_kv, k, v)
         return {'k': torch.cat((*keys, k), dim=-2), 'v': torch.cat((*values, v), dim=-2), **led}
 
@@ -332,16 +330,18 @@ class Attention(nn.Module):
             out = out * self.head_scale_params
         out = self.to_v_head_gate(out, x)
         if beside is not None and self.hybrid_norms is not None:
-            if beside.shape != (out.shape[0], out.shape[2], self.to_out_width):
-                want = (out.shape[0], out.shape[2], self.to_out_width)
-                raise InputError(f'attn_hybrid_module gave {tuple(beside.shape)}, expected {want}: heads * value_dim_head features')
+            if beside.shape != (out.shape[0], out.shape[2], self.merged_width):
+                want = (out.shape[0], out.shape[2], self.merged_width)
+                raise InputError(
+                    f'{self.config.prefix}hybrid_module gave {tuple(beside.shape)}, expected {want}: heads * value_dim_head features'
+                )
             norm_own, norm_beside = self.hybrid_norms
             out = 0.5 * (norm_own(out) + norm_beside(split_heads(beside, self.heads)))
         out = self.to_out(self.to_v_gate(merge_heads(out), x))
         return out if mask is None else out.masked_fill(~mask[..., None], 0.0)
 
     @property
-    def to_out_width(self) -> int:
+    def merged_width(self) -> int:
         """Features of the merged heads."""
         return self.heads * self.config.value_width
 
@@ -380,10 +380,10 @@ class Attention(nn.Module):
 def make_attend(cfg: AttentionConfig) -> Attend:
     """The core of attention for these flags."""
     shared = {f.name for f in fields(AttendConfig)} & {f.name for f in fields(AttentionConfig)} - {'add_zero_kv'}
-    prefix, residual = ('cross_attn_', 'cross_residual_attn=True') if cfg.cross else ('attn_', 'residual_attn=True')
+    residual = 'cross_residual_attn=True' if cfg.cross else 'residual_attn=True'
     scale = cfg.qk_norm_scale if cfg.qk_norm else cfg.dim_head**-0.5
     cope = CoPE(cfg.dim_head, cfg.heads, cfg.cope_max_pos, cfg.cope_soft_onehot_pos, cfg.cope_talking_heads) if cfg.use_cope else None
-    recipe = Recipe.of(cfg, prefix, *([(residual, RESIDUAL_ATTENTION)] if cfg.carries_scores else []))
+    recipe = Recipe.of(cfg, cfg.prefix, *([(residual, RESIDUAL_ATTENTION)] if cfg.carries_scores else []))
     return Attend(AttendConfig(**{name: getattr(cfg, name) for name in shared}, scale=scale, cope=cope), recipe=recipe)
 
 

@@ -83,7 +83,7 @@ class Recipe:
     """What the flags ask of a backend: (public flag, why no fused kernel can do it) of those that need the matrix."""
 
     obstacles: tuple[tuple[str, str], ...]
-    prefix: str = 'attn_'
+    prefix: str = ''
 
     @staticmethod
     def of(config: Config, prefix: str, *more: tuple[str, str]) -> Recipe:
@@ -105,13 +105,13 @@ class Reference:
         sim = negative_squared_distances(q, k) * scale if attend.l2_distance else products(q * scale, k)
         lowest = -torch.finfo(sim.dtype).max
         if scored.previous is not None:
-            sim = sim + scored.previous
+            sim = sim + scored.previous.to(sim.dtype)
         if scored.seen is not None:
             scored.seen.qk_similarities = sim
         factor = attend.pre_scale_post_talking_heads(sim)
         sim = attend.mix_scores(sim)
         if scored.bias is not None:
-            sim = sim + scored.bias
+            sim = sim + scored.bias.to(sim.dtype)  # what mixes heads behind it has the precision of the scores
         if attend.softclamp_logits:
             sim = softclamp(sim, attend.logit_softclamp_value)
         allowed = scored.visible.mask()

@@ -25,6 +25,7 @@ class AttentionConfig(
 
     dim: int = flag(doc='Width of the tokens.', at_least=1)
     heads: int = flag(8, 'Query heads.', paper='1706.03762', at_least=1)
+    prefix: str = ''  # of its public names in a layer stack
     cross: bool = False  # decided by the place in a layer stack: keys come from a context
     carries_scores: bool = False  # decided by the layer stack: residual attention hands scores to the next layer
     shares_values: bool = False  # decided by the layer stack: the first layer hands its values to the later ones

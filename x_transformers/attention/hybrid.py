@@ -48,7 +48,7 @@ class HybridFlags(Config):
     )
     hybrid_fold_axial_dim: int | None = flag(
         None,
-        'Let that module run over every so manieth token only, in as many interleaved sequences; 1 by default.',
+        'Let that module run over so many interleaved sequences, each of every so-many-th token; 1 by default.',
         paper=PAPER,
         example=lambda: {'hybrid_module': nn.GRU(16, 48, batch_first=True), 'hybrid_fold_axial_dim': 2},
         scope='self',

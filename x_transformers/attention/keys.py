@@ -16,7 +16,7 @@ from x_transformers.flags import Config, flag
 
 @dataclass(frozen=True, kw_only=True)
 class KeyFlags(Config):
-    """Keys that belong to no token."""
+    """Keys that belong to no token, and values that come from elsewhere."""
 
     num_mem_kv: int = flag(
         0, 'Learned keys and values that every query can attend to.', paper='1907.01470', example={'num_mem_kv': 2}, at_least=0

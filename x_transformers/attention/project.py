@@ -66,7 +66,7 @@ class ProjectFlags(Config):
     )
     use_latent_kv: bool = flag(
         False,
-        'Keys and values are made of one narrow latent, which is all that decoding remembers.',
+        'Keys and values are made of one narrow latent: all that decoding remembers, unless keys are turned or edited after it.',
         paper='2405.04434',
         example={'use_latent_kv': True, 'dim_latent_kv': 8},
     )

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from x_transformers.flags.cataloguing import catalogue
+from x_transformers.flags.cataloguing import Entry, catalogue
 
 if TYPE_CHECKING:
     from x_transformers.flags.config import Config
@@ -18,11 +18,15 @@ class Signature:
     def __get__(self, instance: Any, owner: Any) -> inspect.Signature:
         if instance is not None:
             raise AttributeError('__signature__')  # calling an instance is another matter
-        keyword, empty = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
-        entries = sorted(catalogue(owner.config_class), key=lambda entry: not entry.required)
-        return inspect.Signature(
-            [inspect.Parameter(e.name, keyword, default=empty if e.required else e.default, annotation=e.type) for e in entries]
-        )
+        by_position, entries = owner.config_class.positional, {entry.name: entry for entry in catalogue(owner.config_class)}
+        by_keyword = sorted((name for name in entries if name not in by_position), key=lambda name: not entries[name].required)
+        positional = [parameter(entries[name], inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in by_position if name in entries]
+        return inspect.Signature([*positional, *(parameter(entries[name], inspect.Parameter.KEYWORD_ONLY) for name in by_keyword)])
+
+
+def parameter(entry: Entry, kind: Any) -> inspect.Parameter:
+    default = inspect.Parameter.empty if entry.required else entry.default
+    return inspect.Parameter(entry.name, kind, default=default, annotation=entry.type)
 
 
 def configured(config: type[Config]) -> Callable[[type], type]:

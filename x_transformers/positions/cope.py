@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from x_transformers.flags import Config, Rules, demands, flag
+from x_transformers.toolbox import create_causal_mask
 
 GATES = 'its positions are sums over the score matrix, which fused kernels never form'
 
@@ -78,7 +79,7 @@ class CoPE(nn.Module):
         if self.talking_heads is not None:
             # mixing makes the lowest numbers any numbers: what is hidden is hidden again
             sim = self.talking_heads(sim)
-            hidden = ~last_of_keys(sim) if allowed is None else ~allowed
+            hidden = create_causal_mask(sim.shape[-2], sim.shape[-1], sim.device) if allowed is None else ~allowed
             sim = sim.masked_fill(hidden, -torch.finfo(sim.dtype).max)
         position = contextual_positions(sim).clamp(max=self.max_pos - 1)
         scores = query @ self.pos_emb.t().to(query.dtype)  # b h i p
@@ -88,12 +89,6 @@ class CoPE(nn.Module):
         """Every position's score, weighed by how near it is."""
         distance = (position[..., None] - self.positions).abs()
         return ((-distance / self.soft_onehot_temp).softmax(dim=-1) * scores[..., None, :]).sum(dim=-1)
-
-
-def last_of_keys(sim: Tensor) -> Tensor:
-    """(i, j) bool: the causal rule for queries that are the last of the keys."""
-    i, j = sim.shape[-2:]
-    return torch.ones((i, j), dtype=torch.bool, device=sim.device).tril(j - i)
 
 
 def contextual_positions(sim: Tensor) -> Tensor:

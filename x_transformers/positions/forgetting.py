@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from x_transformers.errors import FlagError
 from x_transformers.flags import Config, Rules, demands, excludes, flag
+from x_transformers.toolbox import create_causal_mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +90,8 @@ class DataDependentAlibi(nn.Module):
         if self.causal:
             return between(kept)
         forward, backward = kept.chunk(2, dim=1)
-        j = gates.shape[-2]
-        past = torch.ones((i, j), dtype=torch.bool, device=x.device).tril(j - i)
-        return torch.where(past, between(forward), -between(backward))
+        later = create_causal_mask(i, gates.shape[-2], x.device)
+        return torch.where(later, -between(backward), between(forward))
 
 
 class PerRowDataDependentAlibi(nn.Module):
