@@ -32,6 +32,19 @@ def test_positions_equal_the_papers_equations_with_gradients(queries: int) -> No
         torch.testing.assert_close(got, wanted)
 
 
+def test_positions_by_nearness_equal_their_sum_with_gradients() -> None:
+    q, sim, cope = inputs()
+    soft = CoPE(dim=4, heads=2, max_pos=4, soft_onehot=True, soft_onehot_temp=0.3).double()
+    soft.load_state_dict({**cope.state_dict(), 'positions': torch.arange(4)})
+    given = (q, sim, soft.pos_emb)
+    out, want = soft(q, sim), naive_cope(*given, temperature=0.3)
+    torch.testing.assert_close(out, want)
+    weight = torch.randn_like(want)
+    gradients = (torch.autograd.grad((t * weight).sum(), given) for t in (out, want))
+    for got, wanted in zip(*gradients, strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
 def test_no_more_positions_are_counted_than_there_are() -> None:
     q, _, cope = inputs()
     sure = torch.full((2, 2, 6, 6), 40.0, **F64)  # every gate is one

@@ -105,12 +105,19 @@ def interpolated(scores: Tensor, position: Tensor) -> Tensor:
     return share * at(position.ceil()) + (1 - share) * at(below)
 
 
-def naive_cope(query: Tensor, sim: Tensor, pos_emb: Tensor) -> Tensor:
-    """The paper's equations 3 to 6, pair by pair: the twin written to be read. Shapes as in `CoPE`."""
+def naive_cope(query: Tensor, sim: Tensor, pos_emb: Tensor, temperature: float | None = None) -> Tensor:
+    """The paper's equations 3 to 6, pair by pair: the twin written to be read. Shapes as in `CoPE`.
+
+    With a `temperature`, all positions count by their nearness, as with `soft_onehot`.
+    """
     out = torch.zeros_like(sim)
     for b, h, i, j in torch.cartesian_prod(*(torch.arange(size) for size in sim.shape)).tolist():
         position = sim[b, h, i, j:].sigmoid().sum().clamp(max=len(pos_emb) - 1)
-        low, high = int(position.floor()), int(position.ceil())
-        embedding = (position - low) * pos_emb[high] + (1 - (position - low)) * pos_emb[low]
+        if temperature is None:
+            low, high = int(position.floor()), int(position.ceil())
+            embedding = (position - low) * pos_emb[high] + (1 - (position - low)) * pos_emb[low]
+        else:
+            nearness = torch.stack([-(position - whole).abs() / temperature for whole in range(len(pos_emb))])
+            embedding = nearness.softmax(dim=0) @ pos_emb
         out[b, h, i, j] = query[b, h, i] @ embedding
     return out
