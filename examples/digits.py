@@ -73,7 +73,7 @@ def draw(images: Tensor, taken: Tensor, labels: Tensor, path: Path) -> None:
     for axes in (places := figure.subplots(1, 8)):
         axes.axis('off')
     for axes, image, wrong, right in zip(places, images, taken, labels):
-        axes.imshow(image[0], cmap='gray_r')
+        axes.imshow(image[0].numpy(), cmap='gray_r')
         axes.set_title(f'{wrong}, is {right}', fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
