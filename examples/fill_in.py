@@ -51,13 +51,17 @@ def right(model: NonAutoregressiveWrapper, steps: int, count: int = 512) -> floa
     return ((written == written.flip(-1)) & (written != MASK)).all(dim=-1).float().mean().item()
 
 
-def main(argv: list[str] | None = None) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser('fill_in.py', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--steps', type=at_least(1), default=1000, help='training steps')
     parser.add_argument('--batch', type=at_least(1), default=128)
     parser.add_argument('--critic', action='store_true', help='train a critic beside')
     parser.add_argument('--seed', type=at_least(0), default=0)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = make_parser().parse_args(argv)
     torch.manual_seed(args.seed)
     model = build(args.critic)
     train(model, args.steps, args.batch)

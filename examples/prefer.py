@@ -71,13 +71,17 @@ def shares(model: AutoregressiveWrapper, count: int = 1000) -> tuple[float, floa
     return up, down
 
 
-def main(argv: list[str] | None = None) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser('prefer.py', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--steps', type=at_least(1), default=1200, help='steps of learning to answer')
     parser.add_argument('--preference-steps', type=at_least(1), default=100, help='steps of learning what is preferred')
     parser.add_argument('--likelihood', type=at_least(0, float), default=0.3, help='weight of the likelihood of preferred answers')
     parser.add_argument('--seed', type=at_least(0), default=0)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = make_parser().parse_args(argv)
     torch.manual_seed(args.seed)
     model = build()
     learn_to_answer(model, args.steps)

@@ -26,6 +26,17 @@ def at_least(least: float, kind: type = int) -> Callable[[str], float]:
     return number
 
 
+def between(least: int, most: int) -> Callable[[str], int]:
+    """An argument type: whole numbers from `least` to `most`."""
+    def number(text: str) -> int:
+        value = int(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f'{text} is not possible: expected {least} to {most}')
+        return value
+    number.__name__ = 'whole number'
+    return number
+
+
 def flag_pair(text: str) -> tuple[str, Any]:
     """An argument type: 'ff_mult=2' is ('ff_mult', 2); what is not a Python value is a string."""
     name, equals, value = text.partition('=')

@@ -26,6 +26,14 @@ def test_filling_in_prints_how_many_words_are_right(critic, capsys):
     assert re.search(r'for example:( [a-h_]{12}){4}\n$', out)
 
 
+def test_filling_in_is_learned():
+    model, words = fill_in.build(critic=False), fill_in.words(256)
+    loss = lambda: sum(float(model(words).loss.detach()) for _ in range(8))     # masks are random
+    before = loss()
+    fill_in.train(model, 60, 32)
+    assert loss() < 0.9 * before
+
+
 def test_answers_are_the_digits_in_order():
     asked = torch.tensor([[3, 1, 9, 0], [2, 5, 4, 7]])
     assert prefer.answered(asked, torch.tensor([True, False])).tolist() == [[3, 1, 9, 0, 10, 0, 1, 3, 9], [2, 5, 4, 7, 10, 7, 5, 4, 2]]
