@@ -1,6 +1,6 @@
 """Teach a small model which of two right answers people prefer (direct preference optimisation), and measure what it does.
 
-    python examples/prefer.py                   # about half a minute on two cores
+    python examples/prefer.py                   # about half a minute
     python examples/prefer.py --likelihood 0    # preferences alone
 
 The model first learns to answer four digits with the same digits in order, rising or falling, half of the time each. Then it
@@ -82,6 +82,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
+    torch.set_num_threads(1)                                # so small a model is no slower, and gives the same numbers everywhere
     torch.manual_seed(args.seed)
     model = build()
     learn_to_answer(model, args.steps)
