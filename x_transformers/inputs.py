@@ -10,6 +10,11 @@ from torch import Tensor
 from x_transformers.errors import InputError
 
 
+def askable(t: Tensor) -> bool:
+    """Whether a question to a tensor is free: elsewhere it would stop the device, or break a compiled graph."""
+    return t.device.type == 'cpu' and not torch.compiler.is_compiling()
+
+
 def expect(name: str, t: Any, shape: tuple[int | None, ...], dtype: str | None = None, hint: str = '') -> None:
     """`t` must be a tensor of this shape (None: any size) and kind: 'bool', 'int' or 'float'."""
     if not isinstance(t, Tensor):

@@ -58,6 +58,9 @@ def ids(*shape: int) -> Tensor:
 STACK, CROSS, SHIFTED, ENCODER = decoder(), decoder(cross_attend=True), decoder(shift_tokens=1), encoder()
 ROTARY, DEEP = decoder(rotary_pos_emb=True), decoder(depth=2)
 CONDITIONED, REINJECTED = decoder(use_adaptive_rmsnorm=True, dim_condition=6), decoder(reinject_input=True)
+BUCKETS = decoder(rel_pos_bias=True)
+CROSS_ROTARY, WIDE_HEADS = decoder(cross_attend=True, rotary_pos_emb=True), decoder(heads=2, attn_dim_head=16)
+LATENT = decoder(attn_use_latent_kv=True, attn_dim_latent_kv=4)
 PREFIX = PrefixDecoder(dim=16, depth=1, heads=4, attn_dim_head=8)
 ATTENTION = Attention(16, heads=4, dim_head=8)
 NET, HEADLESS = wrapper(), wrapper(return_only_embed=True)
@@ -73,8 +76,12 @@ with torch.no_grad():
     _, SHIFT_STATE = SHIFTED(X, return_state=True)
     _, CONDITIONED_STATE = CONDITIONED(X, condition=torch.zeros(2, 6), return_state=True)
     _, FULL_STATE = NET(ids(2, 8), return_state=True)
+    _, WIDE_STATE = WIDE_HEADS(X, return_state=True)
+    _, WIDE_CACHE = WIDE_HEADS(X, return_hiddens=True)
     _, CACHE = STACK(X, return_hiddens=True)
     _, ENCODED = ENCODER(X, return_hiddens=True)
+
+ANGLES = ROTARY.rotary_pos_emb.forward_from_seq_len(3)
 
 PLACE = 'fill the same place'
 FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
@@ -117,6 +124,10 @@ FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     'talking heads of unknown number': (lambda: Attend(pre_talking_heads=True), ('pre_talking_heads=True', 'heads=')),
     'no layer at all': (lambda: Decoder(dim=16, custom_layers=()), ('custom_layers=()', 'no layer')),
     'an order of halves': (lambda: decoder(layers_execute_order=(0, 0.5)), ('layers_execute_order=(0, 0.5)',)),
+    'an order of one number': (lambda: decoder(layers_execute_order=1), ('layers_execute_order=1', 'expected tuple')),
+    'an order in letters': (lambda: decoder(layers_execute_order='01'), ("layers_execute_order='01'", 'expected tuple')),
+    'a prefix decoder told to be causal': (
+        lambda: PrefixDecoder(dim=16, depth=1, causal=True), ("'causal' cannot be set", 'PrefixDecoder decides it')),
     'an order of nothing': (lambda: decoder(layers_execute_order=()), ('layers_execute_order=()',)),
     'too few dropouts': (lambda: decoder(layer_dropout=(0.1,)), ('layer_dropout=(0.1,)', '1 entries', '2 layers')),
     'one dropout above one': (lambda: decoder(layer_dropout=(0.1, 1.5)), ('layer_dropout=(0.1, 1.5)', 'at most 1')),
@@ -244,6 +255,67 @@ INPUTS: dict[str, Row] = {
     'a memory mask of another length': (InputError, lambda: STACK(X, mems=[X], mem_masks=[ALLOWED[:2, :3]]),
         ('mem_masks', '(2, 3)', '(2, 4)')),
     'padding as fractions': (InputError, lambda: STACK(X, seq_start_pos=torch.zeros(2)), ('seq_start_pos', 'whole numbers')),
+    'an attention mask of no axis': (InputError, lambda: STACK(X, attn_mask=torch.tensor(True)), ('attn_mask has shape ()', '(4, 4)')),
+    'an attention mask of one axis': (InputError, lambda: STACK(X, attn_mask=ALLOWED[0]), ('attn_mask has shape (4,)', '(2, 4, 4, 4)')),
+    'a list for an attention mask': (InputError, lambda: STACK(X, attn_mask=[True]), ('attn_mask must be a tensor', 'list')),
+    'an attention mask of fewer keys': (InputError, lambda: STACK(X, attn_mask=ALLOWED[:, :3]), ('attn_mask has shape (4, 3)', '(4, 4)')),
+    'a bias of no axis': (InputError, lambda: STACK(X, attn_bias=torch.tensor(1.0)), ('attn_bias has shape ()', '(4, 4)')),
+    'a bias of one axis': (InputError, lambda: STACK(X, attn_bias=torch.zeros(4)), ('attn_bias has shape (4,)', '4 keys')),
+    'a list for a bias': (InputError, lambda: STACK(X, attn_bias=[1.0]), ('attn_bias must be a tensor', 'list')),
+    'a bias of more keys': (InputError, lambda: STACK(X, attn_bias=torch.zeros(4, 9)), ('attn_bias has shape (4, 9)', '4 keys')),
+    'a bias of fewer keys than so far': (
+        InputError, lambda: STACK(X, attn_bias=torch.zeros(4, 4), state=STATE), ('attn_bias has shape (4, 4)', '8 keys')),
+    'a list for positions': (InputError, lambda: ROTARY(X, pos=[0, 1, 2, 3]), ('pos must be a tensor', 'list')),
+    'positions of three axes': (InputError, lambda: ROTARY(X, pos=ids(1, 2, 4)), ('pos has shape (1, 2, 4)', '(2, 4)')),
+    'positions of another batch': (InputError, lambda: ROTARY(X, pos=ids(3, 4)), ('pos has shape (3, 4)', '(2, 4)')),
+    'positions of more tokens': (InputError, lambda: ROTARY(X, pos=torch.arange(9)), ('pos has shape (9,)', '(4,)')),
+    'truth values for positions': (InputError, lambda: ROTARY(X, pos=ALLOWED[0]), ('pos has dtype torch.bool', 'numbers')),
+    'positions between buckets': (InputError, lambda: BUCKETS(X, pos=torch.zeros(4)), ('pos has dtype torch.float32', 'rel_pos_bias=True')),
+    'a list for positions of a context': (
+        InputError, lambda: CROSS_ROTARY(X, context=X, context_pos=[0, 1, 2, 3]), ('context_pos must be a tensor', 'list')),
+    'positions of another context': (
+        InputError, lambda: CROSS_ROTARY(X, context=X, context_pos=torch.arange(3)), ('context_pos has shape (3,)', '(4,)')),
+    'positions of a context with three axes': (
+        InputError, lambda: CROSS_ROTARY(X, context=X, context_pos=ids(1, 2, 4)), ('context_pos has shape (1, 2, 4)', '(4,)')),
+    'positions of a context nobody looks at': (
+        InputError, lambda: ROTARY(X, context_pos=torch.arange(4)), ('context_pos was given', 'cross_attend=True')),
+    'angles that are no pair': (InputError, lambda: ROTARY(X, rotary_pos_emb=X), ('rotary_pos_emb must be a pair', 'Tensor')),
+    'angles for fewer tokens': (InputError, lambda: ROTARY(X, rotary_pos_emb=ANGLES), ('rotary_pos_emb', '(1, 3, 4)', '4 tokens')),
+    'angles wider than a head': (
+        InputError, lambda: ROTARY(X, rotary_pos_emb=(torch.zeros(4, 12), 1.0)), ('rotary_pos_emb', '(4, 12)', 'at most 8')),
+    'angles without those of memories': (
+        InputError, lambda: ROTARY(X, mems=[X], rotary_pos_emb=(torch.zeros(4, 4), 1.0)), ('rotary_pos_emb', '(4, 4)', '8 tokens')),
+    'an age in words': (InputError, lambda: STACK(X, cache=CACHE, cache_age='old'), ("cache_age='old'", 'how many')),
+    'a state of other heads': (DecodeError, lambda: STACK(X, state=WIDE_STATE), ('another model', 'k (2, 16)', 'k (4, 8)')),
+    'a cache of other heads': (DecodeError, lambda: STACK(X, cache=WIDE_CACHE), ('another model', 'k (2, 16)', 'k (4, 8)')),
+    'keys for latents': (DecodeError, lambda: LATENT(X, state=STATE), ('k (4, 8)', 'latent (1, 4)')),
+    'a state of a shift': (DecodeError, lambda: STACK(X, state=SHIFT_STATE), ('another model', 'inputs (1, 16)')),
+    'a state of other kinds of layers': (
+        DecodeError, lambda: STACK(X, state=STATE, layers_execute_order=(1, 0)), ('order of layers', 'k (4, 8)', 'nothing')),
+    'tokens of another dtype': (InputError, lambda: STACK(X.double()), ('x has dtype torch.float64', 'torch.float32', 'autocast')),
+    'a context of another dtype': (
+        InputError, lambda: CROSS(X, context=X.double()), ('context has dtype torch.float64', 'torch.float32', 'autocast')),
+    'memory masks without memories': (
+        InputError, lambda: STACK(X, mem_masks=[ALLOWED[:2]]), ('mem_masks has 1 entries', 'mems has 0')),
+    'more memory masks than memories': (
+        InputError, lambda: STACK(X, mems=[X], mem_masks=[None, ALLOWED[:2]]), ('mem_masks has 2 entries', 'mems has 1')),
+    'padding of less than nothing': (
+        InputError, lambda: STACK(X, seq_start_pos=torch.tensor([-1, 0])), ('seq_start_pos=[-1, 0]', '0 or more')),
+    'an order in letters, at call time': (
+        FlagError, lambda: STACK(X, layers_execute_order='01'), ("layers_execute_order='01'", 'tuple of whole numbers')),
+    'an order of one number, at call time': (FlagError, lambda: STACK(X, layers_execute_order=1), ('layers_execute_order=1', 'tuple')),
+    'an order of fractions, at call time': (
+        FlagError, lambda: STACK(X, layers_execute_order=(0.0, 1.0)), ('layers_execute_order=(0.0, 1.0)', 'whole numbers')),
+    'an order in a tensor, at call time': (
+        FlagError, lambda: STACK(X, layers_execute_order=torch.arange(2)), ('layers_execute_order=tensor([0, 1])', 'tuple')),
+    'an additive attention mask beside a prefix': (
+        InputError, lambda: PREFIX(X, attn_mask=torch.zeros(4, 4)), ('attn_mask has dtype', 'torch.bool')),
+    'an attention mask of fewer tokens beside a prefix': (
+        InputError, lambda: PREFIX(X, attn_mask=ALLOWED[:, :3]), ('attn_mask has shape (4, 3)', '(4, 4)')),
+    'a list for tokens with a prefix': (InputError, lambda: PREFIX([1], prefix_attn_len=1), ('x must be a tensor', 'list')),
+    'a prefix of less than nothing': (InputError, lambda: PREFIX(X, prefix_attn_len=-1), ('prefix_attn_len=-1', '0 or more')),
+    'prefixes of less than nothing': (InputError, lambda: PREFIX(X, prefix_attn_len=ids(2) - 1), ('prefix_attn_len=-1', '0 or more')),
+    'half a prefix': (InputError, lambda: PREFIX(X, prefix_attn_len=torch.tensor(1.5)), ('prefix_attn_len', 'whole numbers')),
     'a prefix that is no number': (InputError, lambda: PREFIX(X, prefix_attn_len='two'), ('prefix_attn_len', "'two'")),
     'prefixes of another batch': (InputError, lambda: PREFIX(X, prefix_attn_len=ids(3)), ('prefix_attn_len', '(3,)', '2')),
     'two biases at once': (InputError, lambda: ATTENTION(X, rel_pos=nn.Identity(), attn_bias=X), ('rel_pos and attn_bias',)),
