@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from x_transformers.attention import Attention
 from x_transformers.errors import DecodeError, InputError
-from x_transformers.inputs import askable, expect, expect_broadcast, expect_kind, expect_optional
+from x_transformers.inputs import askable, expect, expect_angles, expect_dtype, expect_kind, expect_optional, expect_pairs, expect_positions
 from x_transformers.plan import LayerSpec
 from x_transformers.positions.t5 import RelativePositionBias
 from x_transformers.state import Beside, FixedKeys, StackState, Tail
@@ -45,22 +45,7 @@ def check_tokens(x: Any, stack: Any) -> None:
     expect('x', x, (None, None, stack.dim), 'float', f'a layer stack takes embeddings of width dim={stack.dim}')
     if 0 in x.shape:
         raise InputError(f'x has shape {tuple(x.shape)}: there must be at least one sequence of at least one token')
-    check_dtype('x', x, stack)
-
-
-def check_dtype(name: str, t: Tensor, stack: nn.Module) -> None:
-    """Nothing converts tokens for the parameters, except autocast, and parameters that are quantised or sharded."""
-    if torch.compiler.is_compiling() or t.dtype == next((p.dtype for p in stack.parameters()), t.dtype):
-        return
-    device, parameters = t.device.type, list(stack.parameters())
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        return
-    if all(type(p) is nn.Parameter and p.dtype != t.dtype for p in parameters):
-        held = parameters[0].dtype
-        raise InputError(
-            f'{name} has dtype {t.dtype}, but the parameters of the stack are {held}; give {name}.to({held}), convert the stack with '
-            f'.to({t.dtype}), or run under torch.autocast'
-        )
+    expect_dtype('x', x, stack)
 
 
 def check_padding(begins: Any, b: int) -> None:
@@ -80,7 +65,7 @@ def check_context(x: Tensor, given: Inputs, stack: Any, state: StackState | None
             raise InputError('context was given, but no layer looks at one; build the stack with cross_attend=True')
         width = stack.config.cross_attn.dim_context or stack.dim
         expect('context', given.context, (len(x), None, width), 'float', 'its width is dim, or cross_attn_dim_context where that is set')
-        check_dtype('context', given.context, stack)
+        expect_dtype('context', given.context, stack)
         expect_optional('context_mask', given.context_mask, (len(x), given.context.shape[1]), 'bool')
         if given.context.shape[1] == 0 and fresh:
             raise InputError(f'context has shape {tuple(given.context.shape)}: there must be at least one token to look at')
@@ -136,41 +121,10 @@ def check_positions(x: Tensor, given: Inputs, stack: Any, state: StackState | No
         expect_kind('pos', given.pos, 'int', 'rel_pos_bias=True puts distances in buckets')
 
 
-def expect_positions(name: str, pos: Any, b: int, lengths: Sequence[int]) -> None:
-    """`pos` must be (n,) or (1|b, n) numbers, with one of these lengths."""
-    if not isinstance(pos, Tensor):
-        raise InputError(f'{name} must be a tensor, got {type(pos).__name__}; it holds a position for each token')
-    if pos.ndim not in (1, 2) or pos.shape[-1] not in lengths or (pos.ndim == 2 and len(pos) not in (1, b)):
-        spelled = ' or '.join(f'({n},) or ({b}, {n})' for n in dict.fromkeys(lengths))
-        raise InputError(f'{name} has shape {tuple(pos.shape)}, expected {spelled}: a position for each of {lengths[0]} tokens')
-    if pos.dtype == torch.bool:
-        raise InputError(f'{name} has dtype torch.bool, expected numbers: a position for each token')
-
-
 def check_rotary(given: Inputs, stack: Any, n: int) -> None:
     """Ready angles for `n` tokens, memories included."""
     if given.rotary_pos_emb is not None and stack.rotary_pos_emb is not None:
         expect_angles('rotary_pos_emb', given.rotary_pos_emb, n, stack.config.attn.dim_head)
-
-
-def expect_angles(name: str, pair: Any, n: int, dim_head: int) -> None:
-    """`pair` must be what `RotaryEmbedding.forward` returns: angles ((1|b), n or more, r) and a scale."""
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not isinstance(pair[0], Tensor):
-        raise InputError(f'{name} must be a pair (angles, scale) as RotaryEmbedding.forward_from_seq_len(n) returns, got a {spelt(pair)}')
-    freqs, scale = pair
-    wide = freqs.shape[-1] if freqs.ndim in (2, 3) else 0
-    if not 0 < wide <= dim_head or wide % 2 or freqs.shape[-2] < n:
-        raise InputError(
-            f'{name} has angles of shape {tuple(freqs.shape)}, expected ({n}, r) or (b, {n}, r) for {n} tokens, with an even r of at '
-            f'most {dim_head}, the features of a head'
-        )
-    if isinstance(scale, Tensor) and scale.ndim and scale.shape[-2:] != freqs.shape[-2:]:
-        raise InputError(f'{name} has a scale of shape {tuple(scale.shape)}, expected a number, or that of its angles {tuple(freqs.shape)}')
-
-
-def spelt(value: Any) -> str:
-    """`tuple of 3`: what kind of thing it is."""
-    return f'{type(value).__name__} of {len(value)}' if isinstance(value, (tuple, list)) else type(value).__name__
 
 
 def check_pairs(x: Tensor, given: Inputs, stack: Any, state: StackState | None) -> None:
@@ -186,23 +140,6 @@ def check_pairs(x: Tensor, given: Inputs, stack: Any, state: StackState | None) 
         raise DecodeError(
             'attn_mask cannot be combined with earlier tokens (cache or state): it says nothing of them. Run the whole sequence.'
         )
-
-
-def expect_pairs(name: str, t: Any, shape: tuple[int, int, int, int], rows: Sequence[int], columns: Sequence[int] | None) -> None:
-    """`t` must be (i, j), (h, i, j) or (b|1, h|1, i, j) for `shape` (b, h, i, j), with one of these numbers of rows and columns.
-
-    Without `columns` it may have more of them than `j`, ahead of those.
-    """
-    b, h, i, j = shape
-    if not isinstance(t, Tensor):
-        raise InputError(f'{name} must be a tensor, got {type(t).__name__}; it has an entry for each pair of {i} queries and {j} keys')
-    fits = 2 <= t.ndim <= 4 and t.shape[-2] in rows and (t.shape[-1] >= j if columns is None else t.shape[-1] in columns)
-    if not fits:
-        raise InputError(
-            f'{name} has shape {tuple(t.shape)}, expected ({i}, {j}), ({h}, {i}, {j}) or ({b}, {h}, {i}, {j}): {h} heads, {i} queries '
-            f'and {j} keys'
-        )
-    expect_broadcast(name, t, (b, h, *t.shape[-2:]))
 
 
 def check_prefix(length: Any, b: int) -> None:

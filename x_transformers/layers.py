@@ -16,12 +16,12 @@ from x_transformers.attention.attend import Intermediates
 from x_transformers.attention.scores import softclamp
 from x_transformers.cache import latest, new_tokens
 from x_transformers.call import Call, Depth, Span, Trace
-from x_transformers.checks import check, check_prefix, check_tokens, expect_pairs
+from x_transformers.checks import check, check_prefix, check_tokens
 from x_transformers.context import drop_context
 from x_transformers.entry import Inputs, attended, begin, first_states
 from x_transformers.errors import DecodeError, FlagError, InputError
 from x_transformers.flags import configured
-from x_transformers.inputs import expect_kind
+from x_transformers.inputs import expect_kind, expect_pairs
 from x_transformers.layer import build_layer
 from x_transformers.layers_config import CrossAttenderConfig, DecoderConfig, EncoderConfig, LayersConfig, PrefixDecoderConfig
 from x_transformers.norms import Unchanged, followed, make_condition_mlp, make_norm

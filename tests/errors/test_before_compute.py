@@ -29,6 +29,7 @@ from x_transformers.errors import BackendError, DecodeError, FlagError, InputErr
 from x_transformers.x_transformers import (
     AlibiPositionalBias,
     DynamicPositionBias,
+    RelativePositionBias,
     RotaryEmbedding,
     ScaledSinusoidalEmbedding,
     TokenEmbedding,
@@ -62,7 +63,8 @@ BUCKETS = decoder(rel_pos_bias=True)
 CROSS_ROTARY, WIDE_HEADS = decoder(cross_attend=True, rotary_pos_emb=True), decoder(heads=2, attn_dim_head=16)
 LATENT = decoder(attn_use_latent_kv=True, attn_dim_latent_kv=4)
 PREFIX = PrefixDecoder(dim=16, depth=1, heads=4, attn_dim_head=8)
-ATTENTION = Attention(16, heads=4, dim_head=8)
+ATTENTION, ATTEND = Attention(16, heads=4, dim_head=8), Attend()
+Q = torch.zeros(2, 4, 3, 8)
 NET, HEADLESS = wrapper(), wrapper(return_only_embed=True)
 MODEL = AutoregressiveWrapper(NET)
 ROTARY_MODEL, OTHER = AutoregressiveWrapper(wrapper(attn_layers=ROTARY)), wrapper(num_tokens=7)
@@ -122,6 +124,7 @@ FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     'a dynamic bias without a layer': (lambda: DynamicPositionBias(8, heads=2, depth=0), ('depth=0', 'at least one')),
     'slopes of another number': (lambda: AlibiPositionalBias(heads=4, slopes=[0.5]), ('slopes=[0.5]', '1 entries')),
     'talking heads of unknown number': (lambda: Attend(pre_talking_heads=True), ('pre_talking_heads=True', 'heads=')),
+    'an unknown kernel of a core': (lambda: Attend(sdp_kwargs={'foo': True}), ("sdp_kwargs={'foo': True}", 'enable_flash')),
     'no layer at all': (lambda: Decoder(dim=16, custom_layers=()), ('custom_layers=()', 'no layer')),
     'an order of halves': (lambda: decoder(layers_execute_order=(0, 0.5)), ('layers_execute_order=(0, 0.5)',)),
     'an order of one number': (lambda: decoder(layers_execute_order=1), ('layers_execute_order=1', 'expected tuple')),
@@ -322,6 +325,51 @@ INPUTS: dict[str, Row] = {
     'attention on another width': (InputError, lambda: ATTENTION(torch.zeros(1, 4, 8)), ('x has shape (1, 4, 8)', 'dim=16')),
     'attention with a mask of numbers': (InputError, lambda: ATTENTION(X, mask=torch.ones(2, 4)), ('mask', 'torch.bool')),
     'attention with a mask of another length': (InputError, lambda: ATTENTION(X, mask=ALLOWED[:2, :3]), ('mask', '(2, 3)', '(2, 4)')),
+    'attention with a mask of one axis': (InputError, lambda: ATTENTION(X, attn_mask=ALLOWED[0]), ('attn_mask has shape (4,)', '(4, 4)')),
+    'attention with an additive mask': (
+        InputError, lambda: ATTENTION(X, attn_mask=torch.zeros(4, 4)), ('attn_mask has dtype', 'torch.bool')),
+    'attention with a bias of another shape': (
+        InputError, lambda: ATTENTION(X, attn_bias=torch.zeros(3, 4)), ('attn_bias has shape (3, 4)', '(4, 4)')),
+    'attention with a list for a bias': (InputError, lambda: ATTENTION(X, attn_bias=[1.0]), ('attn_bias must be a tensor', 'list')),
+    'attention with memory of another width': (
+        InputError, lambda: ATTENTION(X, mem=torch.zeros(2, 3, 9)), ('mem has shape (2, 3, 9)', '(2, any, 16)')),
+    'attention with a mask of another memory': (
+        InputError, lambda: ATTENTION(X, mem=X, mem_mask=ALLOWED[:2, :3]), ('mem_mask has shape (2, 3)', '(2, 4)')),
+    'attention with a memory mask of numbers': (InputError, lambda: ATTENTION(X, mem=X, mem_mask=ids(2, 4)), ('mem_mask', 'torch.bool')),
+    'attention with a mask of no memory': (InputError, lambda: ATTENTION(X, mem_mask=ALLOWED[:2]), ('mem_mask', 'without mem')),
+    'attention with scores of other pairs': (
+        InputError, lambda: ATTENTION(X, prev_attn=torch.zeros(2, 4, 3, 3)), ('prev_attn has shape (2, 4, 3, 3)', '(2, 4, 4, 4)')),
+    'attention with a number for a cache': (InputError, lambda: ATTENTION(X, cache=3), ('cache is a int', 'Intermediates')),
+    'attention with angles that are no pair': (InputError, lambda: ATTENTION(X, rotary_pos_emb=X), ('rotary_pos_emb must be a pair',)),
+    'attention with angles for fewer tokens': (InputError, lambda: ATTENTION(X, rotary_pos_emb=ANGLES), ('(1, 3, 4)', '4 tokens')),
+    'attention with angles without those of memory': (
+        InputError, lambda: ATTENTION(X, mem=X, rotary_pos_emb=(torch.zeros(4, 4), 1.0)), ('rotary_pos_emb', '(4, 4)', '8 tokens')),
+    'attention with angles for a shorter context': (
+        InputError, lambda: ATTENTION(X, X, rotary_pos_emb=(torch.zeros(4, 4), 1.0), context_rotary_pos_emb=ANGLES),
+        ('context_rotary_pos_emb', '(1, 3, 4)', '4 tokens')),
+    'attention with a number for a bias module': (InputError, lambda: ATTENTION(X, rel_pos=3), ('rel_pos=3', 'AlibiPositionalBias')),
+    'attention with positions for a module without': (
+        InputError, lambda: ATTENTION(X, rel_pos=nn.Identity(), pos=torch.arange(4)), ('rel_pos=Identity', 'leave pos out')),
+    'attention with positions of other tokens': (
+        InputError, lambda: ATTENTION(X, rel_pos=AlibiPositionalBias(4), pos=torch.arange(3)), ('pos has shape (3,)', '(4,)')),
+    'attention with positions between buckets': (
+        InputError, lambda: ATTENTION(X, rel_pos=RelativePositionBias(1.0, heads=4), pos=torch.zeros(4)), ('torch.float32', 'buckets')),
+    'attention with positions of no context': (
+        InputError, lambda: ATTENTION(X, X[:, :3], rel_pos=AlibiPositionalBias(4), pos=torch.arange(3)), ('4 tokens', '3 of the context')),
+    'attention with tokens of another dtype': (InputError, lambda: ATTENTION(X.double()), ('x has dtype torch.float64', 'torch.float32')),
+    'attention with an unknown input': (
+        InputError, lambda: ATTENTION(X, attn_msk=ALLOWED), ("'attn_msk' of Attention", "did you mean 'attn_mask'?")),
+    'queries without heads': (InputError, lambda: ATTEND(X, X, X), ('q has shape (2, 4, 16)', '(b, h, i, d)')),
+    'key heads that do not divide query heads': (
+        InputError, lambda: ATTEND(Q, Q[:, :3], Q[:, :3]), ('k has shape (2, 3, 3, 8)', '3 key heads', '4 query heads')),
+    'keys of another width': (InputError, lambda: ATTEND(Q, Q[..., :7], Q), ('k has shape (2, 4, 3, 7)', '(2, any, any, 8)')),
+    'values of other keys': (InputError, lambda: ATTEND(Q, Q, Q[:, :, :2]), ('v has shape (2, 4, 2, 8)', '(2, 4, 3, any)')),
+    'a core with a mask of numbers': (InputError, lambda: ATTEND(Q, Q, Q, mask=torch.ones(2, 3)), ('mask has dtype', 'torch.bool')),
+    'a core with a mask of other keys': (InputError, lambda: ATTEND(Q, Q, Q, mask=ALLOWED[:2]), ('mask has shape (2, 4)', '(2, 3)')),
+    'a core with a mask of other pairs': (
+        InputError, lambda: ATTEND(Q, Q, Q, mask=ALLOWED[None, None]), ('mask has shape (1, 1, 4, 4)', '(3, 3)')),
+    'a core with a bias of other heads': (InputError, lambda: ATTEND(Q, Q, Q, attn_bias=torch.zeros(2, 3, 3)), ('attn_bias', '(2, 3, 3)')),
+    'a core with scores of other pairs': (InputError, lambda: ATTEND(Q, Q, Q, prev_attn=torch.zeros(2, 4, 4, 4)), ('prev_attn', '(3, 3)')),
     'a state that is none': (InputError, lambda: STACK(X, state=X), ('state', 'Tensor')),
     'a cache that is none': (InputError, lambda: STACK(X, cache=STATE), ('cache', 'StackState', 'LayerIntermediates')),
     'a cache and a state': (InputError, lambda: STACK(X, cache=CACHE, state=STATE), ('cache', 'state', 'one')),
