@@ -31,7 +31,7 @@ ROWS = (
     ('branch', 'cache', 'call', 'inputs', 'state', 'toolbox'),
     ('context', 'layerscale', 'norms', 'positions', 'residuals', 'shift', 'skips'),
     ('attention', 'feedforward', 'mixers'),
-    ('entry', 'layer', 'layers', 'layers_config', 'rebuilding'),
+    ('checks', 'entry', 'layer', 'layers', 'layers_config', 'rebuilding'),
     ('models',),
     ('decoding', 'training'),
     ('interop', 'lab'),

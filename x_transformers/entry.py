@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from x_transformers.call import Call, Span, Trace
-from x_transformers.errors import DecodeError, InputError
-from x_transformers.inputs import expect, expect_broadcast, expect_kind, expect_optional
+from x_transformers.checks import longest
+from x_transformers.errors import InputError
+from x_transformers.inputs import expect
 from x_transformers.positions.rotary import Rotation
 from x_transformers.skips import injection
 from x_transformers.state import Fresh, StackState
@@ -35,88 +36,6 @@ class Inputs:
     attn_bias: Tensor | None = None  # broadcastable to (b, h, i, j)
     condition: Tensor | None = None  # (b, dim_condition) or (b, n, dim_condition)
     in_attn_cond: Tensor | None = None  # (b, dim) or (b, n, dim)
-
-
-def check(x: Tensor, given: Inputs, stack: Any, state: StackState | None) -> None:
-    """Whether the inputs fit each other and the stack, before anything is computed."""
-    fresh = state is None or state.length == 0
-    expect('x', x, (None, None, stack.dim), 'float', f'a layer stack takes embeddings of width dim={stack.dim}')
-    b, n = x.shape[:2]
-    if n == 0 or b == 0:
-        raise InputError(f'x has shape {tuple(x.shape)}: there must be at least one sequence of at least one token')
-    expect_optional('mask', given.mask, (b, n), 'bool')
-    expect_optional('self_attn_kv_mask', given.self_attn_kv_mask, (b, n), 'bool')
-    expect_optional('seq_start_pos', given.seq_start_pos, (b,), 'int')
-    if stack.cross_attend and given.context is None and fresh:
-        raise InputError('context is missing: cross_attend=True makes layers look at one; give context=(b, c, dim)')
-    if given.context is not None:
-        if not stack.cross_attend:
-            raise InputError('context was given, but no layer looks at one; build the stack with cross_attend=True')
-        width = stack.config.cross_attn.dim_context or stack.dim
-        expect('context', given.context, (b, None, width), 'float', 'its width is dim, or cross_attn_dim_context where that is set')
-        expect_optional('context_mask', given.context_mask, (b, given.context.shape[1]), 'bool')
-    rotary, heads = stack.rotary_pos_emb, stack.config.cross_attn.dim_head
-    if given.context_pos is not None and rotary is not None and 2 * len(rotary.inv_freq) > heads:
-        raise InputError(
-            f'context_pos turns {2 * len(rotary.inv_freq)} features by rotary positions, but cross_attn_dim_head={heads}; '
-            'set rotary_emb_dim to no more than that'
-        )
-    for name in ('mems', 'mem_masks'):
-        listed = getattr(given, name)
-        if isinstance(listed, Tensor) or (listed is not None and not isinstance(listed, Sequence)):
-            raise InputError(f'{name} must be a list with one tensor per self-attention layer, got {type(listed).__name__}')
-    for mem in given.mems or ():
-        expect_optional('mems', mem, (b, None, stack.dim), 'float', 'it holds what an earlier call showed as `memories`')
-    if given.context_mask is not None and given.context is None and fresh:
-        raise InputError('context_mask was given without a context; give context=(b, c, dim) with it')
-    if given.context is not None and given.context.shape[1] == 0 and fresh:
-        raise InputError(f'context has shape {tuple(given.context.shape)}: there must be at least one token to look at')
-    if given.pos is not None and given.pos.shape[-1] < n:
-        raise InputError(f'pos has shape {tuple(given.pos.shape)}, expected a position for each of {n} tokens')
-    if given.attn_bias is not None:
-        expect_broadcast('attn_bias', given.attn_bias[..., -n:, -n:], (b, stack.config.heads, n, n))
-    if given.attn_mask is not None:
-        expect_broadcast('attn_mask', given.attn_mask, (b, stack.config.heads, *given.attn_mask.shape[-2:]))
-        expect_kind('attn_mask', given.attn_mask, 'bool')
-    check_conditions(x, given, stack, state)
-    if given.attn_mask is not None and not fresh:
-        raise DecodeError(
-            'attn_mask cannot be combined with earlier tokens (cache or state): it says nothing of them. Run the whole sequence.'
-        )
-
-
-def check_conditions(x: Tensor, given: Inputs, stack: Any, state: StackState | None) -> None:
-    """Whether there is what the parts follow, and it belongs to these tokens."""
-    if stack.need_condition and given.condition is None:
-        raise InputError(
-            f'condition is missing: norms or scales of this stack follow one; give condition=(b, {stack.dim_condition}), or one per token'
-        )
-    if given.condition is not None and not stack.need_condition:
-        raise InputError(
-            'condition was given, but nothing follows it; build the stack with use_adaptive_rmsnorm=True, use_adaptive_layernorm=True '
-            'or use_adaptive_layerscale=True'
-        )
-    if given.in_attn_cond is not None and stack.reinject_input_proj is not None:
-        raise InputError('in_attn_cond cannot be combined with reinject_input=True: both are what is added to branches. Leave one out.')
-    b, n = x.shape[:2]
-    memory = longest(given.mems) if state is None or state.length == 0 else 0
-    lengths = [n + memory] if memory or state is None else [n, n + state.length, n + state.seen + state.extra]
-    for name, t, width in (('condition', given.condition, stack.dim_condition), ('in_attn_cond', given.in_attn_cond, stack.dim)):
-        if t is not None:
-            expect_per_token(name, t, b, lengths, width)
-
-
-def expect_per_token(name: str, t: Any, b: int, lengths: Sequence[int], width: int) -> None:
-    """`t` must be (b, width), or (b, n, width) with one of these lengths."""
-    if not isinstance(t, Tensor):
-        raise InputError(f'{name} must be a tensor, got {type(t).__name__}')
-    if t.shape != (b, width) and t.shape not in [(b, n, width) for n in (1, *lengths)]:
-        spelled = ' or '.join(f'({b}, {n}, {width})' for n in dict.fromkeys(lengths))
-        raise InputError(
-            f'{name} has shape {tuple(t.shape)}, expected ({b}, {width}), or per token {spelled}: the new ones, or all so far and '
-            'their memories'
-        )
-    expect_kind(name, t, 'float')
 
 
 def per_token(t: Tensor | None, n: int) -> tuple[Tensor | None, Tensor | None]:
@@ -157,7 +76,7 @@ def begin(stack: Any, x: Tensor, given: Inputs, state: StackState | None, keep: 
         mask=given.mask,
         begins=begins,
         padding=padding,
-        attn_mask=attended(given.attn_mask, keys.length, n),
+        attn_mask=None if given.attn_mask is None else attended(given.attn_mask, keys.length),
         attn_bias=None if given.attn_bias is None else rows_of(given.attn_bias, n),
         rotation=rotation,
         context_rotation=context_rotation,
@@ -169,12 +88,6 @@ def begin(stack: Any, x: Tensor, given: Inputs, state: StackState | None, keep: 
         keep_state=keep,
         trace=trace,
     )
-
-
-def longest(mems: Sequence[Tensor | None] | None) -> int:
-    """Length of the longest memory."""
-    lengths = [m.shape[1] for m in mems or [] if m is not None]
-    return max(lengths) if lengths else 0
 
 
 def own_positions(pos: Tensor | None, n: int) -> Tensor | None:
@@ -221,14 +134,9 @@ def rotations(
     return own, rotary.rotation(queries, context, device)
 
 
-def attended(attn_mask: Tensor | None, keys: int, n: int) -> Tensor | None:
+def attended(attn_mask: Tensor, keys: int) -> Tensor:
     """`attn_mask` (..., i, j) over all keys: memories that it does not mention can be seen."""
-    if attn_mask is None:
-        return None
-    if attn_mask.shape[-1] not in (keys, n) or attn_mask.shape[-2] not in (n, 1):
-        raise InputError(f'attn_mask has shape {tuple(attn_mask.shape)}, expected (..., {n}, {keys}) for {n} queries and {keys} keys')
-    missing = keys - attn_mask.shape[-1]
-    return torch.nn.functional.pad(attn_mask, (missing, 0), value=True)
+    return torch.nn.functional.pad(attn_mask, (keys - attn_mask.shape[-1], 0), value=True)
 
 
 def rows_of(attn_bias: Tensor, n: int) -> Tensor:

@@ -17,13 +17,14 @@ from x_transformers.attention.attend import Intermediates
 from x_transformers.attention.scores import softclamp
 from x_transformers.cache import latest, new_tokens
 from x_transformers.call import Call, Depth, Span, Trace
+from x_transformers.checks import check, check_prefix, check_tokens
 from x_transformers.context import drop_context
-from x_transformers.entry import Inputs, begin, check, first_states
+from x_transformers.entry import Inputs, attended, begin, first_states
 from x_transformers.errors import DecodeError, FlagError, InputError
 from x_transformers.flags import configured
-from x_transformers.inputs import expect
+from x_transformers.inputs import expect_kind, expect_pairs
 from x_transformers.layer import Layer, build_layer
-from x_transformers.layers_config import CrossAttenderConfig, DecoderConfig, EncoderConfig, LayersConfig
+from x_transformers.layers_config import CrossAttenderConfig, DecoderConfig, EncoderConfig, LayersConfig, PrefixDecoderConfig
 from x_transformers.norms import Unchanged, followed, make_condition_mlp, make_norm
 from x_transformers.plan import LayerSpec, Plan, plan
 from x_transformers.positions.flags import make_bias, make_rotary
@@ -190,7 +191,8 @@ class AttentionLayers(nn.Module):
         )
         if state is not None and not isinstance(state, StackState):
             raise InputError(f'state is a {type(state).__name__}, expected what an earlier call returned with return_state=True')
-        check(x, given, self, state)
+        steps = self.plan.steps(layers_execute_order)
+        check(x, given, self, state, steps)
         if ((state is not None and state.length) or return_state) and self.why_no_state:
             raise DecodeError(self.why_no_state)
         if attn_bias is not None and self.forgets and not torch.compiler.is_compiling():
@@ -200,7 +202,6 @@ class AttentionLayers(nn.Module):
             past = list(cache.attn_intermediates or ()) if cache is not None else []
             trace = Trace(maps=return_maps is not False, fused_maps=bool(return_maps), past=past)
         call = begin(self, x, given, state, return_hiddens or return_state, trace)
-        steps = self.plan.steps(layers_execute_order)
         states = self.states_for(steps, given, state, *x.shape[:2])
         x, after = self.run(x, call, steps, states)
         new_state = None
@@ -300,25 +301,24 @@ class Decoder(AttentionLayers):
     """
 
 
-@configured(EncoderConfig)
+@configured(PrefixDecoderConfig)
 class PrefixDecoder(AttentionLayers):
     """A causal stack whose first `prefix_attn_len` tokens, a number or one per row, are seen by all (1910.10683, §3.2)."""
 
     def forward(
         self, x: Tensor, *args: Any, attn_mask: Tensor | None = None, prefix_attn_len: int | Tensor | None = None, **kwargs: Any
     ) -> Any:
-        order = torch.arange(x.shape[1], device=x.device)
+        check_tokens(x, self)
+        (b, n), order = x.shape[:2], torch.arange(x.shape[1], device=x.device)
         allowed = order <= order[:, None]
         if prefix_attn_len is not None:
-            length = prefix_attn_len
-            if not isinstance(length, (int, Tensor)):
-                raise InputError(f'prefix_attn_len={length!r} is not possible; expected a number of tokens, or a tensor with one per row')
-            if isinstance(length, Tensor) and length.ndim:
-                expect('prefix_attn_len', length, (x.shape[0],), 'int', 'it is a number, or one per row')
-                length = length[:, None, None, None]
-            allowed = allowed | (order < length)
+            check_prefix(prefix_attn_len, b)
+            per_row = isinstance(prefix_attn_len, Tensor) and prefix_attn_len.ndim > 0
+            allowed = allowed | (order < (prefix_attn_len[:, None, None, None] if per_row else prefix_attn_len))  # type: ignore[index]
         if attn_mask is not None:
-            allowed = allowed & attn_mask
+            expect_pairs('attn_mask', attn_mask, (b, self.config.heads, n, n), rows=(1, n), columns=None)
+            expect_kind('attn_mask', attn_mask, 'bool')
+            allowed = attended(allowed, max(n, attn_mask.shape[-1])) & attn_mask  # memories are seen by all
         return super().forward(x, *args, **{**kwargs, 'attn_mask': allowed})
 
 

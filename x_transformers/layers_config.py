@@ -99,6 +99,12 @@ class DecoderConfig(LayersConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrefixDecoderConfig(LayersConfig):
+    fixed = ('causal',)
+    positional = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class CrossAttenderConfig(LayersConfig):
     cross_attend: bool = flag(True, 'Cross-attention to a context in each block.', inputs=('context',))
     only_cross: bool = flag(True, 'No self-attention.')

@@ -6,7 +6,9 @@ shared weights (1909.11942), repeated layers (2405.15071), stochastic depth (160
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, ClassVar
 
 from x_transformers.errors import FlagError
@@ -189,6 +191,8 @@ def par_layout(block: tuple[str, ...], depth: int, ratio: int) -> tuple[str, ...
 
 def checked_order(order: Any, built: int) -> tuple[int, ...]:
     """Indices of built layers, counted from the end where negative."""
+    if not isinstance(order, Sequence) or not all(isinstance(i, Integral) and not isinstance(i, bool) for i in order):
+        raise FlagError(f'layers_execute_order={order!r} is not possible: expected a tuple of whole numbers, the layers to run')
     if not order:
         raise FlagError('layers_execute_order=() names no layer; leave it out to run all')
     wrong = [i for i in order if not -built <= i < built]

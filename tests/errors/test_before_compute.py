@@ -29,6 +29,7 @@ from x_transformers.errors import BackendError, DecodeError, FlagError, InputErr
 from x_transformers.x_transformers import (
     AlibiPositionalBias,
     DynamicPositionBias,
+    RelativePositionBias,
     RotaryEmbedding,
     ScaledSinusoidalEmbedding,
     TokenEmbedding,
@@ -58,8 +59,12 @@ def ids(*shape: int) -> Tensor:
 STACK, CROSS, SHIFTED, ENCODER = decoder(), decoder(cross_attend=True), decoder(shift_tokens=1), encoder()
 ROTARY, DEEP = decoder(rotary_pos_emb=True), decoder(depth=2)
 CONDITIONED, REINJECTED = decoder(use_adaptive_rmsnorm=True, dim_condition=6), decoder(reinject_input=True)
+BUCKETS = decoder(rel_pos_bias=True)
+CROSS_ROTARY, WIDE_HEADS = decoder(cross_attend=True, rotary_pos_emb=True), decoder(heads=2, attn_dim_head=16)
+LATENT = decoder(attn_use_latent_kv=True, attn_dim_latent_kv=4)
 PREFIX = PrefixDecoder(dim=16, depth=1, heads=4, attn_dim_head=8)
-ATTENTION = Attention(16, heads=4, dim_head=8)
+ATTENTION, ATTEND = Attention(16, heads=4, dim_head=8), Attend()
+Q = torch.zeros(2, 4, 3, 8)
 NET, HEADLESS = wrapper(), wrapper(return_only_embed=True)
 MODEL = AutoregressiveWrapper(NET)
 ROTARY_MODEL, OTHER = AutoregressiveWrapper(wrapper(attn_layers=ROTARY)), wrapper(num_tokens=7)
@@ -73,8 +78,12 @@ with torch.no_grad():
     _, SHIFT_STATE = SHIFTED(X, return_state=True)
     _, CONDITIONED_STATE = CONDITIONED(X, condition=torch.zeros(2, 6), return_state=True)
     _, FULL_STATE = NET(ids(2, 8), return_state=True)
+    _, WIDE_STATE = WIDE_HEADS(X, return_state=True)
+    _, WIDE_CACHE = WIDE_HEADS(X, return_hiddens=True)
     _, CACHE = STACK(X, return_hiddens=True)
     _, ENCODED = ENCODER(X, return_hiddens=True)
+
+ANGLES = ROTARY.rotary_pos_emb.forward_from_seq_len(3)
 
 PLACE = 'fill the same place'
 FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
@@ -115,8 +124,13 @@ FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     'a dynamic bias without a layer': (lambda: DynamicPositionBias(8, heads=2, depth=0), ('depth=0', 'at least one')),
     'slopes of another number': (lambda: AlibiPositionalBias(heads=4, slopes=[0.5]), ('slopes=[0.5]', '1 entries')),
     'talking heads of unknown number': (lambda: Attend(pre_talking_heads=True), ('pre_talking_heads=True', 'heads=')),
+    'an unknown kernel of a core': (lambda: Attend(sdp_kwargs={'foo': True}), ("sdp_kwargs={'foo': True}", 'enable_flash')),
     'no layer at all': (lambda: Decoder(dim=16, custom_layers=()), ('custom_layers=()', 'no layer')),
     'an order of halves': (lambda: decoder(layers_execute_order=(0, 0.5)), ('layers_execute_order=(0, 0.5)',)),
+    'an order of one number': (lambda: decoder(layers_execute_order=1), ('layers_execute_order=1', 'expected tuple')),
+    'an order in letters': (lambda: decoder(layers_execute_order='01'), ("layers_execute_order='01'", 'expected tuple')),
+    'a prefix decoder told to be causal': (
+        lambda: PrefixDecoder(dim=16, depth=1, causal=True), ("'causal' cannot be set", 'PrefixDecoder decides it')),
     'an order of nothing': (lambda: decoder(layers_execute_order=()), ('layers_execute_order=()',)),
     'too few dropouts': (lambda: decoder(layer_dropout=(0.1,)), ('layer_dropout=(0.1,)', '1 entries', '2 layers')),
     'one dropout above one': (lambda: decoder(layer_dropout=(0.1, 1.5)), ('layer_dropout=(0.1, 1.5)', 'at most 1')),
@@ -244,12 +258,118 @@ INPUTS: dict[str, Row] = {
     'a memory mask of another length': (InputError, lambda: STACK(X, mems=[X], mem_masks=[ALLOWED[:2, :3]]),
         ('mem_masks', '(2, 3)', '(2, 4)')),
     'padding as fractions': (InputError, lambda: STACK(X, seq_start_pos=torch.zeros(2)), ('seq_start_pos', 'whole numbers')),
+    'an attention mask of no axis': (InputError, lambda: STACK(X, attn_mask=torch.tensor(True)), ('attn_mask has shape ()', '(4, 4)')),
+    'an attention mask of one axis': (InputError, lambda: STACK(X, attn_mask=ALLOWED[0]), ('attn_mask has shape (4,)', '(2, 4, 4, 4)')),
+    'a list for an attention mask': (InputError, lambda: STACK(X, attn_mask=[True]), ('attn_mask must be a tensor', 'list')),
+    'an attention mask of fewer keys': (InputError, lambda: STACK(X, attn_mask=ALLOWED[:, :3]), ('attn_mask has shape (4, 3)', '(4, 4)')),
+    'a bias of no axis': (InputError, lambda: STACK(X, attn_bias=torch.tensor(1.0)), ('attn_bias has shape ()', '(4, 4)')),
+    'a bias of one axis': (InputError, lambda: STACK(X, attn_bias=torch.zeros(4)), ('attn_bias has shape (4,)', '4 keys')),
+    'a list for a bias': (InputError, lambda: STACK(X, attn_bias=[1.0]), ('attn_bias must be a tensor', 'list')),
+    'a bias of more keys': (InputError, lambda: STACK(X, attn_bias=torch.zeros(4, 9)), ('attn_bias has shape (4, 9)', '4 keys')),
+    'a bias of fewer keys than so far': (
+        InputError, lambda: STACK(X, attn_bias=torch.zeros(4, 4), state=STATE), ('attn_bias has shape (4, 4)', '8 keys')),
+    'a list for positions': (InputError, lambda: ROTARY(X, pos=[0, 1, 2, 3]), ('pos must be a tensor', 'list')),
+    'positions of three axes': (InputError, lambda: ROTARY(X, pos=ids(1, 2, 4)), ('pos has shape (1, 2, 4)', '(2, 4)')),
+    'positions of another batch': (InputError, lambda: ROTARY(X, pos=ids(3, 4)), ('pos has shape (3, 4)', '(2, 4)')),
+    'positions of more tokens': (InputError, lambda: ROTARY(X, pos=torch.arange(9)), ('pos has shape (9,)', '(4,)')),
+    'truth values for positions': (InputError, lambda: ROTARY(X, pos=ALLOWED[0]), ('pos has dtype torch.bool', 'numbers')),
+    'positions between buckets': (InputError, lambda: BUCKETS(X, pos=torch.zeros(4)), ('pos has dtype torch.float32', 'rel_pos_bias=True')),
+    'a list for positions of a context': (
+        InputError, lambda: CROSS_ROTARY(X, context=X, context_pos=[0, 1, 2, 3]), ('context_pos must be a tensor', 'list')),
+    'positions of another context': (
+        InputError, lambda: CROSS_ROTARY(X, context=X, context_pos=torch.arange(3)), ('context_pos has shape (3,)', '(4,)')),
+    'positions of a context with three axes': (
+        InputError, lambda: CROSS_ROTARY(X, context=X, context_pos=ids(1, 2, 4)), ('context_pos has shape (1, 2, 4)', '(4,)')),
+    'positions of a context nobody looks at': (
+        InputError, lambda: ROTARY(X, context_pos=torch.arange(4)), ('context_pos was given', 'cross_attend=True')),
+    'angles that are no pair': (InputError, lambda: ROTARY(X, rotary_pos_emb=X), ('rotary_pos_emb must be a pair', 'Tensor')),
+    'angles for fewer tokens': (InputError, lambda: ROTARY(X, rotary_pos_emb=ANGLES), ('rotary_pos_emb', '(1, 3, 4)', '4 tokens')),
+    'angles wider than a head': (
+        InputError, lambda: ROTARY(X, rotary_pos_emb=(torch.zeros(4, 12), 1.0)), ('rotary_pos_emb', '(4, 12)', 'at most 8')),
+    'angles without those of memories': (
+        InputError, lambda: ROTARY(X, mems=[X], rotary_pos_emb=(torch.zeros(4, 4), 1.0)), ('rotary_pos_emb', '(4, 4)', '8 tokens')),
+    'an age in words': (InputError, lambda: STACK(X, cache=CACHE, cache_age='old'), ("cache_age='old'", 'how many')),
+    'a state of other heads': (DecodeError, lambda: STACK(X, state=WIDE_STATE), ('another model', 'k (2, 16)', 'k (4, 8)')),
+    'a cache of other heads': (DecodeError, lambda: STACK(X, cache=WIDE_CACHE), ('another model', 'k (2, 16)', 'k (4, 8)')),
+    'keys for latents': (DecodeError, lambda: LATENT(X, state=STATE), ('k (4, 8)', 'latent (1, 4)')),
+    'a state of a shift': (DecodeError, lambda: STACK(X, state=SHIFT_STATE), ('another model', 'inputs (1, 16)')),
+    'a state of other kinds of layers': (
+        DecodeError, lambda: STACK(X, state=STATE, layers_execute_order=(1, 0)), ('order of layers', 'k (4, 8)', 'nothing')),
+    'tokens of another dtype': (InputError, lambda: STACK(X.double()), ('x has dtype torch.float64', 'torch.float32', 'autocast')),
+    'a context of another dtype': (
+        InputError, lambda: CROSS(X, context=X.double()), ('context has dtype torch.float64', 'torch.float32', 'autocast')),
+    'memory masks without memories': (
+        InputError, lambda: STACK(X, mem_masks=[ALLOWED[:2]]), ('mem_masks has 1 entries', 'mems has 0')),
+    'more memory masks than memories': (
+        InputError, lambda: STACK(X, mems=[X], mem_masks=[None, ALLOWED[:2]]), ('mem_masks has 2 entries', 'mems has 1')),
+    'padding of less than nothing': (
+        InputError, lambda: STACK(X, seq_start_pos=torch.tensor([-1, 0])), ('seq_start_pos=[-1, 0]', '0 or more')),
+    'an order in letters, at call time': (
+        FlagError, lambda: STACK(X, layers_execute_order='01'), ("layers_execute_order='01'", 'tuple of whole numbers')),
+    'an order of one number, at call time': (FlagError, lambda: STACK(X, layers_execute_order=1), ('layers_execute_order=1', 'tuple')),
+    'an order of fractions, at call time': (
+        FlagError, lambda: STACK(X, layers_execute_order=(0.0, 1.0)), ('layers_execute_order=(0.0, 1.0)', 'whole numbers')),
+    'an order in a tensor, at call time': (
+        FlagError, lambda: STACK(X, layers_execute_order=torch.arange(2)), ('layers_execute_order=tensor([0, 1])', 'tuple')),
+    'an additive attention mask beside a prefix': (
+        InputError, lambda: PREFIX(X, attn_mask=torch.zeros(4, 4)), ('attn_mask has dtype', 'torch.bool')),
+    'an attention mask of fewer tokens beside a prefix': (
+        InputError, lambda: PREFIX(X, attn_mask=ALLOWED[:, :3]), ('attn_mask has shape (4, 3)', '(4, 4)')),
+    'a list for tokens with a prefix': (InputError, lambda: PREFIX([1], prefix_attn_len=1), ('x must be a tensor', 'list')),
+    'a prefix of less than nothing': (InputError, lambda: PREFIX(X, prefix_attn_len=-1), ('prefix_attn_len=-1', '0 or more')),
+    'prefixes of less than nothing': (InputError, lambda: PREFIX(X, prefix_attn_len=ids(2) - 1), ('prefix_attn_len=-1', '0 or more')),
+    'half a prefix': (InputError, lambda: PREFIX(X, prefix_attn_len=torch.tensor(1.5)), ('prefix_attn_len', 'whole numbers')),
     'a prefix that is no number': (InputError, lambda: PREFIX(X, prefix_attn_len='two'), ('prefix_attn_len', "'two'")),
     'prefixes of another batch': (InputError, lambda: PREFIX(X, prefix_attn_len=ids(3)), ('prefix_attn_len', '(3,)', '2')),
     'two biases at once': (InputError, lambda: ATTENTION(X, rel_pos=nn.Identity(), attn_bias=X), ('rel_pos and attn_bias',)),
     'attention on another width': (InputError, lambda: ATTENTION(torch.zeros(1, 4, 8)), ('x has shape (1, 4, 8)', 'dim=16')),
     'attention with a mask of numbers': (InputError, lambda: ATTENTION(X, mask=torch.ones(2, 4)), ('mask', 'torch.bool')),
     'attention with a mask of another length': (InputError, lambda: ATTENTION(X, mask=ALLOWED[:2, :3]), ('mask', '(2, 3)', '(2, 4)')),
+    'attention with a mask of one axis': (InputError, lambda: ATTENTION(X, attn_mask=ALLOWED[0]), ('attn_mask has shape (4,)', '(4, 4)')),
+    'attention with an additive mask': (
+        InputError, lambda: ATTENTION(X, attn_mask=torch.zeros(4, 4)), ('attn_mask has dtype', 'torch.bool')),
+    'attention with a bias of another shape': (
+        InputError, lambda: ATTENTION(X, attn_bias=torch.zeros(3, 4)), ('attn_bias has shape (3, 4)', '(4, 4)')),
+    'attention with a list for a bias': (InputError, lambda: ATTENTION(X, attn_bias=[1.0]), ('attn_bias must be a tensor', 'list')),
+    'attention with memory of another width': (
+        InputError, lambda: ATTENTION(X, mem=torch.zeros(2, 3, 9)), ('mem has shape (2, 3, 9)', '(2, any, 16)')),
+    'attention with a mask of another memory': (
+        InputError, lambda: ATTENTION(X, mem=X, mem_mask=ALLOWED[:2, :3]), ('mem_mask has shape (2, 3)', '(2, 4)')),
+    'attention with a memory mask of numbers': (InputError, lambda: ATTENTION(X, mem=X, mem_mask=ids(2, 4)), ('mem_mask', 'torch.bool')),
+    'attention with a mask of no memory': (InputError, lambda: ATTENTION(X, mem_mask=ALLOWED[:2]), ('mem_mask', 'without mem')),
+    'attention with scores of other pairs': (
+        InputError, lambda: ATTENTION(X, prev_attn=torch.zeros(2, 4, 3, 3)), ('prev_attn has shape (2, 4, 3, 3)', '(2, 4, 4, 4)')),
+    'attention with a number for a cache': (InputError, lambda: ATTENTION(X, cache=3), ('cache is a int', 'Intermediates')),
+    'attention with angles that are no pair': (InputError, lambda: ATTENTION(X, rotary_pos_emb=X), ('rotary_pos_emb must be a pair',)),
+    'attention with angles for fewer tokens': (InputError, lambda: ATTENTION(X, rotary_pos_emb=ANGLES), ('(1, 3, 4)', '4 tokens')),
+    'attention with angles without those of memory': (
+        InputError, lambda: ATTENTION(X, mem=X, rotary_pos_emb=(torch.zeros(4, 4), 1.0)), ('rotary_pos_emb', '(4, 4)', '8 tokens')),
+    'attention with angles for a shorter context': (
+        InputError, lambda: ATTENTION(X, X, rotary_pos_emb=(torch.zeros(4, 4), 1.0), context_rotary_pos_emb=ANGLES),
+        ('context_rotary_pos_emb', '(1, 3, 4)', '4 tokens')),
+    'attention with a number for a bias module': (InputError, lambda: ATTENTION(X, rel_pos=3), ('rel_pos=3', 'AlibiPositionalBias')),
+    'attention with positions for a module without': (
+        InputError, lambda: ATTENTION(X, rel_pos=nn.Identity(), pos=torch.arange(4)), ('rel_pos=Identity', 'leave pos out')),
+    'attention with positions of other tokens': (
+        InputError, lambda: ATTENTION(X, rel_pos=AlibiPositionalBias(4), pos=torch.arange(3)), ('pos has shape (3,)', '(4,)')),
+    'attention with positions between buckets': (
+        InputError, lambda: ATTENTION(X, rel_pos=RelativePositionBias(1.0, heads=4), pos=torch.zeros(4)), ('torch.float32', 'buckets')),
+    'attention with positions of no context': (
+        InputError, lambda: ATTENTION(X, X[:, :3], rel_pos=AlibiPositionalBias(4), pos=torch.arange(3)), ('4 tokens', '3 of the context')),
+    'attention with tokens of another dtype': (InputError, lambda: ATTENTION(X.double()), ('x has dtype torch.float64', 'torch.float32')),
+    'attention with an unknown input': (
+        InputError, lambda: ATTENTION(X, attn_msk=ALLOWED), ("'attn_msk' of Attention", "did you mean 'attn_mask'?")),
+    'queries without heads': (InputError, lambda: ATTEND(X, X, X), ('q has shape (2, 4, 16)', '(b, h, i, d)')),
+    'key heads that do not divide query heads': (
+        InputError, lambda: ATTEND(Q, Q[:, :3], Q[:, :3]), ('k has shape (2, 3, 3, 8)', '3 key heads', '4 query heads')),
+    'keys of another width': (InputError, lambda: ATTEND(Q, Q[..., :7], Q), ('k has shape (2, 4, 3, 7)', '(2, any, any, 8)')),
+    'values of other keys': (InputError, lambda: ATTEND(Q, Q, Q[:, :, :2]), ('v has shape (2, 4, 2, 8)', '(2, 4, 3, any)')),
+    'a core with a mask of numbers': (InputError, lambda: ATTEND(Q, Q, Q, mask=torch.ones(2, 3)), ('mask has dtype', 'torch.bool')),
+    'a core with a mask of other keys': (InputError, lambda: ATTEND(Q, Q, Q, mask=ALLOWED[:2]), ('mask has shape (2, 4)', '(2, 3)')),
+    'a core with a mask of other pairs': (
+        InputError, lambda: ATTEND(Q, Q, Q, mask=ALLOWED[None, None]), ('mask has shape (1, 1, 4, 4)', '(3, 3)')),
+    'a core with a bias of other heads': (InputError, lambda: ATTEND(Q, Q, Q, attn_bias=torch.zeros(2, 3, 3)), ('attn_bias', '(2, 3, 3)')),
+    'a core with scores of other pairs': (InputError, lambda: ATTEND(Q, Q, Q, prev_attn=torch.zeros(2, 4, 4, 4)), ('prev_attn', '(3, 3)')),
     'a state that is none': (InputError, lambda: STACK(X, state=X), ('state', 'Tensor')),
     'a cache that is none': (InputError, lambda: STACK(X, cache=STATE), ('cache', 'StackState', 'LayerIntermediates')),
     'a cache and a state': (InputError, lambda: STACK(X, cache=CACHE, state=STATE), ('cache', 'state', 'one')),

@@ -18,6 +18,8 @@ from x_transformers.attention.project import l2norm, merge_heads, split_heads
 from x_transformers.attention.scores import negative_squared_distances, products, with_distance_features
 from x_transformers.call import Span
 from x_transformers.errors import BackendError
+from x_transformers.positions.alibi import AlibiPositionalBias
+from x_transformers.positions.t5 import RelativePositionBias
 
 CPU = torch.device('cpu')
 F64 = {'dtype': torch.float64}
@@ -180,6 +182,13 @@ def test_attention_alone_goes_on_from_the_intermediates_of_earlier_tokens() -> N
     whole, (first, seen) = attention(x), attention(x[:, :4], return_intermediates=True)
     second = attention(x[:, 4:], cache=seen)
     torch.testing.assert_close(torch.cat((first, second), dim=1), whole)
+
+
+@pytest.mark.parametrize('rel_pos', [AlibiPositionalBias(2), RelativePositionBias(1.0, heads=2)])
+def test_attention_alone_takes_positions_of_memory_and_tokens(rel_pos: Any) -> None:
+    attention, x, mem = Attention(dim=16, heads=2, dim_head=8), torch.randn(2, 4, 16), torch.randn(2, 3, 16)
+    expected = attention(x, mem=mem, rel_pos=rel_pos)
+    torch.testing.assert_close(attention(x, mem=mem, rel_pos=rel_pos, pos=torch.arange(7)), expected)
 
 
 @pytest.mark.parametrize('flags', [{'gate_values': True}, {'gate_value_heads': True}, {'head_scale': True}])

@@ -197,3 +197,12 @@ def test_tables_that_follow_from_arguments_survive_the_meta_device_and_are_not_s
     name, _ = hollow._derived
     assert torch.equal(getattr(hollow.to_empty(device='cpu'), name), getattr(make(), name))
     assert name not in make().state_dict()
+
+
+@pytest.mark.parametrize('name', BIASES)
+def test_every_bias_takes_positions_of_its_own(name: str) -> None:
+    bias, pos = BIASES[name](), torch.tensor([[0, 1, 2, 3], [5, 7, 7, 90]])
+    torch.testing.assert_close(bias.forward_custom_pos(pos[0][-2:], pos[0]), bias(2, 4))
+    rows = bias.forward_custom_pos(pos)
+    torch.testing.assert_close(rows[0], bias(4, 4))
+    torch.testing.assert_close(rows[1, :, 3, 0], bias(86, 86)[:, 85, 0])

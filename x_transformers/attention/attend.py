@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from x_transformers.attention.backends import BackendFlags, Recipe, Reference, Scored, choose, kernel_choice
+from x_transformers.attention.backends import KERNELS, BackendFlags, Recipe, Reference, Scored, choose, kernel_choice
+from x_transformers.attention.checks import check_attend
 from x_transformers.attention.keys import lead_records
 from x_transformers.attention.masks import KeyRule, ahead, visible
 from x_transformers.attention.normalise import NormaliserFlags, make_normaliser
@@ -49,9 +50,12 @@ class AttendConfig(ScoreFlags, NormaliserFlags, BackendFlags):
     cope: nn.Module | None = flag(None, 'Contextual positions, a `CoPE`.', paper='2405.18719', unfusable=GATES)
     sdp_kwargs: dict = flag({}, 'As attend_sdp_kwargs.')
 
-    rules: ClassVar[Rules] = tuple(
-        demands(name, lambda c: c.heads is not None, 'mixing heads needs their number. Give heads=.')
-        for name in ('pre_talking_heads', 'post_talking_heads', 'pre_scale_post_talking_heads')
+    rules: ClassVar[Rules] = (
+        *(
+            demands(name, lambda c: c.heads is not None, 'mixing heads needs their number. Give heads=.')
+            for name in ('pre_talking_heads', 'post_talking_heads', 'pre_scale_post_talking_heads')
+        ),
+        demands('sdp_kwargs', lambda c: set(c.sdp_kwargs) <= set(KERNELS), f'expected keys are {", ".join(KERNELS)}.'),
     )
 
 
@@ -104,6 +108,7 @@ class Attend(nn.Module):
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, attn_bias: Tensor | None = None, prev_attn: Tensor | None = None
     ) -> tuple[Tensor, Intermediates]:
+        check_attend(self, q, k, v, mask, attn_bias, prev_attn)
         i, j, lead = q.shape[-2], k.shape[-2], int(self.add_zero_kv)
         if lead:
             keys, values = lead_records(None, True, k, v)

@@ -5,7 +5,6 @@ The inputs are declared once, for all models. Each model names those that 2.0.1 
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from x_transformers.cache import latest
 from x_transformers.errors import InputError
+from x_transformers.inputs import refuse_unknown
 from x_transformers.layers import LayerIntermediates
 from x_transformers.state import StackState
 
@@ -137,9 +137,7 @@ def check_names(given: Mapping[str, Any], stack: Any) -> None:
     known = stack_inputs(type(stack))
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, [*NAMES, *known], 1, cutoff=0.6)
-            hint = f'did you mean {near[0]!r}?' if near else f'{type(stack).__name__} takes {", ".join(known)}'
-            raise InputError(f'unknown input {name!r}; {hint}')
+            refuse_unknown(name, [*NAMES, *known], type(stack).__name__, known)
 
 
 def stack_inputs(kind: type) -> list[str]:

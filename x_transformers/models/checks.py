@@ -8,16 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from x_transformers import entry
+from x_transformers.checks import check, check_prefix
+from x_transformers.entry import Inputs
 from x_transformers.errors import DecodeError, InputError
-from x_transformers.inputs import expect, expect_broadcast, expect_kind, expect_optional
+from x_transformers.inputs import askable, expect, expect_broadcast, expect_optional
 from x_transformers.models.ask import CONDITIONS, Ask
 from x_transformers.positions.embeddings import AbsolutePositionalEmbedding
-
-
-def askable(t: Tensor) -> bool:
-    """Whether a question to a tensor is free: elsewhere it would stop the device, or break a compiled graph."""
-    return t.device.type == 'cpu' and not torch.compiler.is_compiling()
 
 
 def check_ids(name: str, x: Any, num_tokens: int, source: str, hint: str) -> None:
@@ -53,7 +49,7 @@ def check_call(model: Any, x: Tensor, ask: Ask) -> None:
     check_returns(model, ask)
     check_ahead(model, x, ask)
     if not torch.compiler.is_compiling():
-        check_stack(model.attn_layers, x, ask)
+        check_stack(model, x, ask)
 
 
 def check_positions(pos_emb: nn.Module | None, x: Tensor, ask: Ask, limit: int) -> None:
@@ -112,11 +108,15 @@ def check_ahead(model: Any, x: Tensor, ask: Ask) -> None:
         )
 
 
-def check_stack(stack: Any, x: Tensor, ask: Ask) -> None:
-    """The layer stack's own checks, on embeddings that need no memory."""
-    known = {f.name for f in fields(entry.Inputs)}
-    inputs = {name: value for name, value in ask.stack.items() if name in known and name != 'attn_mask'}
-    if ask.stack.get('attn_mask') is not None:
-        expect_kind('attn_mask', ask.stack['attn_mask'], 'bool')
-    probe = torch.empty((), device=x.device).expand(*x.shape[:2], stack.dim)
-    entry.check(probe, entry.Inputs(mems=ask.mems, mem_masks=ask.mem_masks, **inputs), stack, ask.state)
+def check_stack(model: Any, x: Tensor, ask: Ask) -> None:
+    """The layer stack's own checks, on embeddings that need no memory. What stands ahead of them, pairs would have to speak of."""
+    stack, known = model.attn_layers, {f.name for f in fields(Inputs)}
+    if model.num_cls_tokens or ask.first and (model.num_memory_tokens or ask.prepend_embeds is not None):
+        known -= {'attn_mask', 'attn_bias'}
+    inputs = {name: value for name, value in ask.stack.items() if name in known}
+    if ask.stack.get('prefix_attn_len') is not None:
+        check_prefix(ask.stack['prefix_attn_len'], len(x))
+    dtype = next((p.dtype for p in stack.parameters()), None)
+    probe = torch.empty((), device=x.device, dtype=dtype).expand(*x.shape[:2], stack.dim)
+    steps = stack.plan.steps(ask.stack.get('layers_execute_order'))
+    check(probe, Inputs(mems=ask.mems, mem_masks=ask.mem_masks, **inputs), stack, ask.state, steps)

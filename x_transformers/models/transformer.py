@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from x_transformers.errors import FlagError, InputError
 from x_transformers.flags import Rules, at_most_one, configured, demands, excludes, flag
-from x_transformers.inputs import expect_broadcast, expect_kind
+from x_transformers.inputs import askable, expect_broadcast, expect_kind
 from x_transformers.models.ask import Ask, asks
 from x_transformers.models.body import Body, make_positions
-from x_transformers.models.checks import askable, check_ids
+from x_transformers.models.checks import check_ids
 from x_transformers.models.config import BodyFlags, ModelFlags
 from x_transformers.models.heads import Named, TiedLogits, mix, sigsoftmax
 from x_transformers.positions.embeddings import AbsolutePositionalEmbedding, TokenEmbedding

@@ -40,9 +40,3 @@ class AlibiPositionalBias(Derived, DistanceBias):
 
     def at(self, distance: Tensor) -> Tensor:
         return -distance.abs()[..., None] * self.slopes
-
-    def forward_custom_pos(self, pos_i: Tensor, pos_j: Tensor | None = None) -> Tensor:
-        """Positions (n,) -> (total_heads, i, j), or (b, n) -> (b, total_heads, i, j)."""
-        pos_j = pos_i if pos_j is None else pos_j
-        bias = self.at(pos_i[..., :, None] - pos_j[..., None, :])  # ... i j h
-        return bias.movedim(-1, -3)

@@ -30,3 +30,9 @@ class DistanceBias(nn.Module):
         """(heads, i, j) for `i` queries that are the last of `j` keys."""
         device = next((t.device for t in (*self.parameters(), *self.buffers())), torch.device('cpu'))
         return self.between(Span(j - i, i), Span(0, j), device)[0]
+
+    def forward_custom_pos(self, pos_i: Tensor, pos_j: Tensor | None = None) -> Tensor:
+        """Positions (n,) -> (heads, i, j), or (b, n) -> (b, heads, i, j)."""
+        pos_j = pos_i if pos_j is None else pos_j
+        bias = self.at(pos_i[..., :, None] - pos_j[..., None, :])  # ... i j h
+        return bias.movedim(-1, -3)
