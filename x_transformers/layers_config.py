@@ -46,22 +46,37 @@ class LayersConfig(
         shares=('dim', 'heads', 'causal'),
         fixes={'learned_value_residual_mix': False, 'qkv_receive_diff_residuals': False},
     )
-    cross_attn: AttentionConfig = group(AttentionConfig, 'cross_attn_', inherits='attn', shares=('dim', 'heads'), fixes={'causal': False})
+    cross_attn: AttentionConfig = group(
+        AttentionConfig,
+        'cross_attn_',
+        inherits='attn',
+        shares=('dim', 'heads'),
+        fixes={'causal': False},
+        reasons={
+            'learned_value_residual_mix': 'the share is decided by the tokens that look, and values are of the context. Leave it out.'
+        },
+    )
     ff: FeedForwardConfig = group(FeedForwardConfig, 'ff_', shares=('dim',))
 
     rules: ClassVar[Rules] = (
         demands('ff_dim_out', lambda c: c.ff.dim_out == c.dim, 'in a layer stack every branch is as wide as the stream. Leave it out.'),
         demands('attn_dim_out', lambda c: c.attn.dim_out == c.dim, 'in a layer stack every branch is as wide as the stream. Leave it out.'),
-        excludes('rotary_xpos', 'attn_l2_distance', 'its factors cancel in products only, not in distances. Use rotary_pos_emb=True.'),
-        excludes('rotary_xpos', 'attn_use_cope', 'its factors cancel in products of queries with keys only. Use rotary_pos_emb=True.'),
-        excludes('rotary_xpos', 'attn_num_mem_kv', 'learned keys have no position for its decay to cancel at. Use rotary_pos_emb=True.'),
+        excludes(
+            'rotary_xpos', 'attn_l2_distance', 'its factors cancel in products only, not in distances. Use {prefix}rotary_pos_emb=True.'
+        ),
+        excludes(
+            'rotary_xpos', 'attn_use_cope', 'its factors cancel in products of queries with keys only. Use {prefix}rotary_pos_emb=True.'
+        ),
+        excludes(
+            'rotary_xpos', 'attn_num_mem_kv', 'learned keys have no position for its decay to cancel at. Use {prefix}rotary_pos_emb=True.'
+        ),
         excludes('attn_use_latent_kv', 'qkv_receive_diff_residuals', 'keys and values share one latent. Keep one.'),
         *(
             excludes(bias, f'attn_data_dependent_alibi{kind}', 'the forget gates take the place of any other bias. Keep one.')
             for bias in ('alibi_pos_bias', 'rel_pos_bias', 'dynamic_pos_bias')
             for kind in ('', '_per_row')
         ),
-        demands('dynamic_pos_bias', lambda c: c.dim >= 4, 'its network is dim // 4 wide. Use dim of at least 4.'),
+        demands('dynamic_pos_bias', lambda c: c.dim >= 4, 'its network is dim // 4 wide. Use {prefix}dim of at least 4.'),
     )
 
     positional: ClassVar[tuple[str, ...]] = (

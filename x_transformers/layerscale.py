@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from x_transformers.branch import run_branch, scaled
 from x_transformers.call import Call, Depth
+from x_transformers.errors import InputError
 from x_transformers.flags import Config, Rules, at_most_one, flag
 
 
@@ -82,7 +83,7 @@ class AdaptiveLayerScale(nn.Module):
     def gain(self, condition: Tensor | None) -> Tensor:
         """(b, dim_condition) or (b, n, dim_condition) to (b, 1, dim) or (b, n, dim)."""
         if condition is None:
-            raise TypeError('AdaptiveLayerScale needs a condition: (b, dim_condition) or (b, n, dim_condition)')
+            raise InputError('AdaptiveLayerScale needs a condition: give condition=(b, dim_condition) or (b, n, dim_condition)')
         return self.to_gamma(condition[:, None] if condition.ndim == 2 else condition).sigmoid()
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from x_transformers.errors import InputError
 from x_transformers.flags import Config, Rules, at_most_one, demands, excludes, flag, pick
 
 
@@ -91,8 +92,10 @@ class AdaptiveGain(nn.Module):
         self.to_gamma = nn.Linear(dim_condition or dim, dim, bias=False)
         nn.init.zeros_(self.to_gamma.weight)
 
-    def gain(self, condition: Tensor) -> Tensor:
+    def gain(self, condition: Tensor | None) -> Tensor:
         """(b, dim_condition) or (b, n, dim_condition) to (b, 1, dim) or (b, n, dim)."""
+        if condition is None:
+            raise InputError(f'{type(self).__name__} needs a condition: give condition=(b, dim_condition) or (b, n, dim_condition)')
         return self.to_gamma(condition[:, None] if condition.ndim == 2 else condition) + 1.0
 
 
@@ -103,7 +106,7 @@ class AdaptiveLayerNorm(AdaptiveGain):
     torch.Size([2, 16, 32])
     """
 
-    def forward(self, x: Tensor, *, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         return F.layer_norm(x, x.shape[-1:]) * self.gain(condition)
 
 
@@ -114,7 +117,7 @@ class AdaptiveRMSNorm(AdaptiveGain):
         super().__init__(dim, dim_condition)
         self.scale = dim**0.5
 
-    def forward(self, x: Tensor, *, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         return F.normalize(x, dim=-1) * self.scale * self.gain(condition)
 
 
@@ -190,9 +193,9 @@ class NormFlags(Config):
 
     rules: ClassVar[Rules] = (
         at_most_one(*NORMS),
-        demands('sandwich_norm', lambda c: c.pre_norm, 'it adds to the norm before a branch. Leave pre_norm=True.'),
+        demands('sandwich_norm', lambda c: c.pre_norm, 'it adds to the norm before a branch. Leave {prefix}pre_norm=True.'),
         excludes('sandwich_norm', 'resi_dual', 'ResiDual norms the stream after each branch, not the branch. Keep one.'),
-        excludes('pre_norm', 'resi_dual', 'ResiDual decides where norms stand. Leave pre_norm out.'),
+        excludes('pre_norm', 'resi_dual', 'ResiDual decides where norms stand. Leave {prefix}pre_norm out.'),
     )
 
     @property

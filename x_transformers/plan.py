@@ -64,13 +64,15 @@ class PlanFlags(Config):
 
     rules: ClassVar[Rules] = (
         at_most_one('custom_layers', 'par_ratio', 'sandwich_coef', 'weight_tie_layers'),
-        excludes('weight_tie_layers', 'layers_execute_order', 'tying decides the order. Write repeats into layers_execute_order alone.'),
+        excludes(
+            'weight_tie_layers', 'layers_execute_order', 'tying decides the order. Write repeats into {prefix}layers_execute_order alone.'
+        ),
         demands(
             'only_cross',
             lambda c: c.cross_attend,
-            'it leaves cross-attention alone in the block, so there must be one. Set cross_attend=True.',
+            'it leaves cross-attention alone in the block, so there must be one. Set {prefix}cross_attend=True.',
         ),
-        demands('sandwich_coef', lambda c: c.depth is None or c.sandwich_coef <= c.depth, 'it must not exceed depth.'),
+        demands('sandwich_coef', lambda c: c.depth is None or c.sandwich_coef <= c.depth, 'it must not exceed {prefix}depth.'),
     )
 
 

@@ -15,8 +15,8 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from x_transformers.call import Depth
-from x_transformers.errors import FlagError
-from x_transformers.flags import Config, Rules, at_most_one, demands, flag, pick
+from x_transformers.errors import InputError
+from x_transformers.flags import Config, Rules, at_most_one, demands, flag, keywords_of, pick
 
 Prepared = tuple[Tensor, Tensor, dict[str, Any]]  # branch input, residual, keywords for joining
 
@@ -70,7 +70,7 @@ class ResiDual(Residual):
 
     def prepare(self, x: Tensor, depth: Depth | None = None) -> Prepared:
         if depth is None:
-            raise TypeError('ResiDual needs the depth of a layer stack to carry its second stream')
+            raise InputError('depth is missing: ResiDual carries its second stream in the depth of a layer stack; give prepare(x, depth)')
         if depth.dual is None:
             depth.dual = self.scale * x
         return x, x, {'depth': depth}
@@ -133,6 +133,14 @@ def sum_streams(x: Tensor, streams: int) -> Tensor:
 
 
 RESIDUALS: dict[str, Callable[..., nn.Module]] = {'gate_residual': GRUGating, 'resi_dual': ResiDual}
+SCALES: dict[str, type] = {'scale_residual': bool, 'scale_residual_constant': float}
+
+
+def keywords_taken(cfg: Any) -> dict[str, type]:
+    """What the residual class of these flags takes besides what a layer stack decides."""
+    if cfg.num_residual_streams > 1:
+        return {'tanh': bool}
+    return {**SCALES, 'scale': float} if cfg.resi_dual else SCALES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,11 +178,12 @@ class ResidualFlags(Config):
     )
 
     rules: ClassVar[Rules] = (
+        keywords_of('residual_fn_kwargs', keywords_taken),
         at_most_one('gate_residual', 'resi_dual', 'num_residual_streams'),
         demands(
             'qkv_receive_diff_residuals',
             lambda c: c.num_residual_streams > 1,
-            'with num_residual_streams=1 there is nothing to mix. Raise num_residual_streams.',
+            'with {prefix}num_residual_streams=1 there is nothing to mix. Raise it.',
         ),
     )
 
@@ -189,7 +198,4 @@ def make_residual(cfg: Any, kind: str, index: int) -> nn.Module:
         make = pick(cfg, RESIDUALS, default=Residual)
         keywords = {'scale_residual': cfg.scale_residual, 'scale_residual_constant': cfg.scale_residual_constant}
         keywords |= {'scale': cfg.resi_dual_scale} if make is ResiDual else {}
-    try:
-        return make(cfg.dim, **{**keywords, **cfg.residual_fn_kwargs})
-    except TypeError as error:
-        raise FlagError(f'residual_fn_kwargs={cfg.residual_fn_kwargs!r} do not fit {make.__name__}: {error}') from error
+    return make(cfg.dim, **{**keywords, **cfg.residual_fn_kwargs})

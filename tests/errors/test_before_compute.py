@@ -23,9 +23,13 @@ from x_transformers import (
     PrefixDecoder,
     TransformerWrapper,
     XLAutoregressiveWrapper,
+    XTransformer,
 )
 from x_transformers.attend import Attend
 from x_transformers.errors import BackendError, DecodeError, FlagError, InputError
+from x_transformers.layerscale import AdaptiveLayerScale
+from x_transformers.norms import AdaptiveRMSNorm
+from x_transformers.residuals import ResiDual
 from x_transformers.x_transformers import (
     AlibiPositionalBias,
     DynamicPositionBias,
@@ -53,6 +57,10 @@ def wrapper(**flags: Any) -> TransformerWrapper:
 
 def ids(*shape: int) -> Tensor:
     return torch.zeros(shape, dtype=torch.long)
+
+
+class Forgetful(nn.Linear):
+    carries_state = True  # and nothing to begin with
 
 
 # models and states that rows share: the rows themselves compute nothing
@@ -125,6 +133,53 @@ FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     'slopes of another number': (lambda: AlibiPositionalBias(heads=4, slopes=[0.5]), ('slopes=[0.5]', '1 entries')),
     'talking heads of unknown number': (lambda: Attend(pre_talking_heads=True), ('pre_talking_heads=True', 'heads=')),
     'an unknown kernel of a core': (lambda: Attend(sdp_kwargs={'foo': True}), ("sdp_kwargs={'foo': True}", 'enable_flash')),
+    'streams of another number': (
+        lambda: decoder(num_residual_streams=2, residual_fn_kwargs={'num_residual_streams': 3}),
+        ("residual_fn_kwargs={'num_residual_streams': 3}", 'expected keywords are tanh', 'Other flags')),
+    'a scale in words': (
+        lambda: decoder(residual_fn_kwargs={'scale_residual_constant': 'x'}),
+        ('residual_fn_kwargs', 'scale_residual_constant must be a number')),
+    'a keyword of a gate that is none': (lambda: decoder(gate_residual=True, residual_fn_kwargs={'gates': 2}), ("not 'gates'",)),
+    'no bucket': (lambda: decoder(rel_pos_bias=True, rel_pos_kwargs={'num_buckets': 0}), ('num_buckets=0', 'max_distance=128')),
+    'buckets that end where they begin': (lambda: RelativePositionBias(1.0, causal=True, max_distance=16), ('num_buckets=32', '=16')),
+    'a bias of other heads': (
+        lambda: decoder(rel_pos_bias=True, rel_pos_kwargs={'heads': 2}), ("rel_pos_kwargs={'heads': 2}", "not 'heads'", 'Other flags')),
+    'slopes in letters': (lambda: decoder(alibi_pos_bias=True, rel_pos_kwargs={'slopes': 'abcd'}), ("slopes='abcd'", 'a number for each')),
+    'an unknown keyword of ALiBi': (lambda: decoder(alibi_pos_bias=True, rel_pos_kwargs={'foo': 1}), ("{'foo': 1}", 'slopes')),
+    'gates of other heads': (
+        lambda: decoder(attn_data_dependent_alibi=True, attn_data_dependent_alibi_kwargs={'heads': 2}),
+        ("attn_data_dependent_alibi_kwargs={'heads': 2}", 'bias_init, post_log_scale')),
+    'gates that start at a word': (
+        lambda: decoder(attn_data_dependent_alibi=True, attn_data_dependent_alibi_kwargs={'bias_init': 'x'}),
+        ('attn_data_dependent_alibi_kwargs', 'bias_init must be a number')),
+    'a start for gates that have none': (
+        lambda: decoder(attn_data_dependent_alibi_per_row=True, attn_data_dependent_alibi_kwargs={'bias_init': 1.0}),
+        ("not 'bias_init'", 'expected keywords are post_log_scale')),
+    'a module that reads another width': (
+        lambda: decoder(attn_hybrid_module=nn.GRU(9, 32, batch_first=True)), ('attn_hybrid_module=GRU(9, 32', 'input_size=dim')),
+    'a module that puts out another width': (
+        lambda: decoder(attn_hybrid_module=nn.LSTM(16, 30, batch_first=True)), ('attn_hybrid_module=LSTM(16, 30', 'attn_dim_head')),
+    'a module without a first state': (
+        lambda: decoder(attn_hybrid_module=Forgetful(16, 32)), ('attn_hybrid_module=Forgetful', 'empty_state(x)', 'Define it')),
+    'latents without a width': (lambda: decoder(attn_use_latent_kv=True), ('Give attn_dim_latent_kv',)),
+    'key heads beside no latent': (
+        lambda: decoder(cross_attend=True, cross_attn_latent_rope_subheads=1), ('Set cross_attn_use_latent_kv=True',)),
+    'turned heads said twice': (
+        lambda: decoder(attn_use_latent_kv=True, attn_dim_latent_kv=4, attn_latent_rope_subheads=1, attn_rotate_num_heads=2),
+        ('Leave attn_rotate_num_heads out',)),
+    'key heads beside fewer': (
+        lambda: decoder(attn_use_latent_kv=True, attn_dim_latent_kv=4, attn_latent_rope_subheads=1, attn_kv_heads=2),
+        ('leave out attn_kv_heads and attn_one_kv_head',)),
+    'latents of attention alone': (lambda: Attention(16, use_latent_kv=True), ('Give dim_latent_kv',)),
+    'gates by row that look ahead': (lambda: encoder(attn_data_dependent_alibi_per_row=True), ('or attn_data_dependent_alibi=True',)),
+    'selective attention that looks ahead': (lambda: Attention(16, selective=True), ('selective=True', 'Use a Decoder', 'causal=True')),
+    'contextual positions that look ahead': (lambda: Attention(16, use_cope=True), ('use_cope=True', 'Use a Decoder', 'causal=True')),
+    'shares of what is looked at': (
+        lambda: decoder(cross_attend=True, cross_attn_learned_value_residual_mix=True),
+        ("'cross_attn_learned_value_residual_mix'", 'tokens that look', 'of the context')),
+    'a flag of an encoder in a pair': (
+        lambda: XTransformer(dim=16, enc_num_tokens=9, enc_depth=1, enc_max_seq_len=8, dec_num_tokens=9, dec_depth=1, dec_max_seq_len=8,
+                             dec_attn_use_latent_q=True), ('dec_attn_use_latent_q=True', 'Give dec_attn_dim_latent_q')),
     'no layer at all': (lambda: Decoder(dim=16, custom_layers=()), ('custom_layers=()', 'no layer')),
     'an order of halves': (lambda: decoder(layers_execute_order=(0, 0.5)), ('layers_execute_order=(0, 0.5)',)),
     'an order of one number': (lambda: decoder(layers_execute_order=1), ('layers_execute_order=1', 'expected tuple')),
@@ -198,7 +253,7 @@ FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     'no kernel left': (
         lambda: decoder(attn_flash=True, attn_attend_sdp_kwargs=
         dict.fromkeys(('enable_flash', 'enable_mem_efficient', 'enable_math'), False)),
-        ('attend_sdp_kwargs', 'no kernel', 'enable one')),
+        ('attn_attend_sdp_kwargs', 'no kernel', 'enable one')),
 }  # fmt: skip
 
 FUSED: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
@@ -370,6 +425,10 @@ INPUTS: dict[str, Row] = {
         InputError, lambda: ATTEND(Q, Q, Q, mask=ALLOWED[None, None]), ('mask has shape (1, 1, 4, 4)', '(3, 3)')),
     'a core with a bias of other heads': (InputError, lambda: ATTEND(Q, Q, Q, attn_bias=torch.zeros(2, 3, 3)), ('attn_bias', '(2, 3, 3)')),
     'a core with scores of other pairs': (InputError, lambda: ATTEND(Q, Q, Q, prev_attn=torch.zeros(2, 4, 4, 4)), ('prev_attn', '(3, 3)')),
+    'gains without a condition': (InputError, lambda: AdaptiveRMSNorm(16)(X), ('AdaptiveRMSNorm needs a condition', 'dim_condition')),
+    'scales without a condition': (
+        InputError, lambda: AdaptiveLayerScale(nn.Identity(), 16)(X), ('AdaptiveLayerScale needs a condition', 'dim_condition')),
+    'a second stream without a depth': (InputError, lambda: ResiDual(16).prepare(X), ('depth is missing', 'ResiDual')),
     'a state that is none': (InputError, lambda: STACK(X, state=X), ('state', 'Tensor')),
     'a cache that is none': (InputError, lambda: STACK(X, cache=STATE), ('cache', 'StackState', 'LayerIntermediates')),
     'a cache and a state': (InputError, lambda: STACK(X, cache=CACHE, state=STATE), ('cache', 'state', 'one')),

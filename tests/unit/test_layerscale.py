@@ -11,6 +11,7 @@ from torch import nn
 from x_transformers import Decoder
 from x_transformers.attention import Attention
 from x_transformers.branch import Scale
+from x_transformers.errors import InputError
 from x_transformers.feedforward import FeedForward
 from x_transformers.layerscale import AdaptiveLayerScale, LayerScale
 from x_transformers.shift import ShiftTokens
@@ -48,7 +49,7 @@ def test_of_a_tuple_only_the_first_is_scaled() -> None:
 
 
 def test_an_adaptive_scale_alone_says_what_it_needs() -> None:
-    with pytest.raises(TypeError, match='needs a condition'):
+    with pytest.raises(InputError, match='needs a condition'):
         AdaptiveLayerScale(nn.Identity(), 8)(torch.zeros(1, 1, 8))
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from x_transformers import Decoder, Encoder
+from x_transformers.errors import InputError
 from x_transformers.residuals import GRUGating, HyperConnection, ResiDual, Residual, spread_streams, sum_streams
 
 DOUBLE = {'dtype': torch.float64}
@@ -51,7 +52,7 @@ def test_resi_dual_is_the_recursion_of_the_paper(scale: float) -> None:
 
 
 def test_resi_dual_alone_says_what_it_needs() -> None:
-    with pytest.raises(TypeError, match='depth of a layer stack'):
+    with pytest.raises(InputError, match='depth of a layer stack'):
         ResiDual(8).prepare(torch.zeros(1, 1, 8))
 
 

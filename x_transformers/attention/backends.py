@@ -54,6 +54,7 @@ class BackendFlags(Config):
 
     rules: ClassVar[Rules] = (
         demands('attend_sdp_kwargs', lambda c: set(c.attend_sdp_kwargs) <= set(KERNELS), f'expected keys are {", ".join(KERNELS)}.'),
+        demands('attend_sdp_kwargs', lambda c: bool(kernels_on(c.attend_sdp_kwargs)), 'it leaves no kernel to use; enable one.'),
     )
 
 
@@ -192,9 +193,14 @@ def choose(recipe: Recipe, flash: bool | None) -> Backend:
     raise AssertionError('the reference refuses nothing')
 
 
+def kernels_on(options: dict[str, bool]) -> list[SDPBackend]:
+    """The kernels that SDPA may use: all but cuDNN's, where nothing is said of them."""
+    return [kernel for name, kernel in KERNELS.items() if options.get(name, name != 'enable_cudnn')]
+
+
 def kernel_choice(options: dict[str, bool]) -> Any:
     """A context that lets SDPA use only the chosen kernels."""
-    on = [kernel for name, kernel in KERNELS.items() if options.get(name, name != 'enable_cudnn')]
+    on = kernels_on(options)
     if not on:
         raise FlagError(f'attend_sdp_kwargs={options!r} leaves no kernel to use; enable one')
     return sdpa_kernel(on)

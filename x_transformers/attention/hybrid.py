@@ -66,6 +66,22 @@ class HybridFlags(Config):
             lambda c: not (c.causal and isinstance(c.hybrid_module, nn.RNNBase) and c.hybrid_module.bidirectional),
             'a bidirectional module looks at later tokens. Use bidirectional=False in a causal stack.',
         ),
+        demands(
+            'hybrid_module',
+            lambda c: not isinstance(c.hybrid_module, nn.RNNBase) or c.hybrid_module.input_size == c.dim,
+            'it reads what attention reads, so build the module with input_size=dim, the width of the stream.',
+        ),
+        demands(
+            'hybrid_module',
+            lambda c: not isinstance(c.hybrid_module, nn.RNNBase) or output_width(c.hybrid_module) == c.heads * c.value_width,
+            'its output is averaged with the heads, so it must be as wide as all their values: heads * {prefix}value_dim_head (by default '
+            '{prefix}dim_head) features.',
+        ),
+        demands(
+            'hybrid_module',
+            lambda c: not getattr(c.hybrid_module, 'carries_state', False) or callable(getattr(c.hybrid_module, 'empty_state', None)),
+            'it says carries_state, so it needs empty_state(x), its state before the first token. Define it.',
+        ),
     )
 
 
@@ -114,6 +130,11 @@ def first_tensor(out: Any) -> Tensor:
     while not isinstance(out, Tensor):
         out = next(iter(out.values() if isinstance(out, dict) else out))
     return out
+
+
+def output_width(layer: nn.RNNBase) -> int:
+    """Features that a recurrent layer puts out."""
+    return (layer.proj_size or layer.hidden_size) * (2 if layer.bidirectional else 1)
 
 
 class Recurrent:

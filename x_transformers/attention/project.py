@@ -89,28 +89,29 @@ class ProjectFlags(Config):
     )
 
     rules: ClassVar[Rules] = (
-        demands('use_latent_q', lambda c: c.dim_latent_q is not None, 'the width of the latent is missing. Give dim_latent_q.'),
-        demands('use_latent_kv', lambda c: c.dim_latent_kv is not None, 'the width of the latent is missing. Give dim_latent_kv.'),
+        demands('use_latent_q', lambda c: c.dim_latent_q is not None, 'the width of the latent is missing. Give {prefix}dim_latent_q.'),
+        demands('use_latent_kv', lambda c: c.dim_latent_kv is not None, 'the width of the latent is missing. Give {prefix}dim_latent_kv.'),
         excludes('use_latent_kv', 'qkv_receive_diff_residuals', 'keys and values share one latent. Keep one.'),
-        demands('latent_rope_subheads', lambda c: c.use_latent_kv, 'they stand beside a latent. Set use_latent_kv=True.'),
-        excludes('latent_rope_subheads', 'rotate_num_heads', 'it says which heads are turned. Leave rotate_num_heads out.'),
+        demands('latent_rope_subheads', lambda c: c.use_latent_kv, 'they stand beside a latent. Set {prefix}use_latent_kv=True.'),
+        excludes('latent_rope_subheads', 'rotate_num_heads', 'it says which heads are turned. Leave {prefix}rotate_num_heads out.'),
         demands(
             'latent_rope_subheads',
             lambda c: c.latent_rope_subheads < c.key_heads == c.heads,
-            'it must be below the number of heads, with as many key heads as query heads. Lower it, or leave out kv_heads and one_kv_head.',
+            'it must be below the number of heads, with as many key heads as query heads. Lower it, or leave out '
+            '{prefix}kv_heads and {prefix}one_kv_head.',
         ),
-        excludes('one_kv_head', 'kv_heads', 'it is kv_heads=1. Keep one.'),
+        excludes('one_kv_head', 'kv_heads', 'it is {prefix}kv_heads=1. Keep one.'),
         demands('kv_heads', lambda c: c.heads % c.kv_heads == 0, 'it must divide the number of heads.'),
         demands(
             'qk_norm_groups',
             lambda c: c.dim_head % c.qk_norm_groups == 0 and c.dim_head // c.qk_norm_groups > 2,
-            'it must divide dim_head and leave more than two features to a group.',
+            'it must divide {prefix}dim_head and leave more than two features to a group.',
         ),
         demands('rotate_num_heads', lambda c: c.rotate_num_heads <= c.heads, 'there are fewer heads.'),
         demands(
             'rotate_num_heads',
             lambda c: c.rotate_num_heads == c.heads or c.key_heads == c.heads,
-            'turning some heads only needs as many key heads as query heads. Leave out kv_heads and one_kv_head.',
+            'turning some heads only needs as many key heads as query heads. Leave out {prefix}kv_heads and {prefix}one_kv_head.',
         ),
     )
 

@@ -39,7 +39,11 @@ class ScoreFlags(Config):
     )
 
     rules: ClassVar[Rules] = (
-        demands('selective', lambda c: c.causal, 'tokens deselect keys for those that come after them. Use a Decoder.'),
+        demands(
+            'selective',
+            lambda c: c.causal,
+            'tokens deselect keys for those that come after them. Use a Decoder, or causal=True outside of a layer stack.',
+        ),
     )
 
 

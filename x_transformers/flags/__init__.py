@@ -11,7 +11,7 @@ from x_transformers.flags.config import Config
 from x_transformers.flags.declaring import Flag, Group, Rule, Rules, flag, group
 from x_transformers.flags.parsing import bind, parse
 from x_transformers.flags.public import configured
-from x_transformers.flags.rules import at_most_one, demands, excludes, pick, quote
+from x_transformers.flags.rules import at_most_one, demands, excludes, keywords_of, pick, quote
 
 __all__ = [
     'Config',
@@ -29,6 +29,7 @@ __all__ = [
     'flag',
     'group',
     'is_on',
+    'keywords_of',
     'lookup',
     'parse',
     'pick',

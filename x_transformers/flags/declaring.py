@@ -37,6 +37,7 @@ class Group:
     inherits: str | None = None  # sibling group whose keywords it starts from
     shares: tuple[str, ...] = ()  # fields that follow the parent's field of the same name
     fixes: Mapping[str, Any] = field(default_factory=dict)  # fields whose value the place decides
+    reasons: Mapping[str, str] = field(default_factory=dict)  # why fields of another scope are none here, where their sentence does not say
 
     @property
     def decided(self) -> tuple[str, ...]:

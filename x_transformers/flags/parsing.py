@@ -66,7 +66,9 @@ def _nested(
     about = own_flags(nested.config)
     for key, value in routed[name].items():
         if key in about and about[key].flag.scope == nested.foreign and not same(value, about[key].default):
-            raise FlagError(f'{prefix + nested.prefix + key!r} concerns {nested.foreign}-attention only: {about[key].doc}')
+            raise FlagError(
+                f'{prefix + nested.prefix + key!r} concerns {nested.foreign}-attention only: {nested.reasons.get(key, about[key].doc)}'
+            )
     inherited = routed[nested.inherits] if nested.inherits else {}
     inherited = {key: value for key, value in inherited.items() if key not in nested.decided}
     inherited = {key: value for key, value in inherited.items() if key not in about or about[key].flag.scope is None}

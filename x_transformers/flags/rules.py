@@ -1,10 +1,14 @@
-"""Rules between flags: what excludes, needs or bounds what, said in public names at every level."""
+"""Rules between flags: what excludes, needs or bounds what, said in public names at every level.
+
+In the reason of a rule, `{prefix}` stands for what leads to its flags, as in 'Set {prefix}use_latent_kv=True.'
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from x_transformers.flags.accepting import fits, in_words, union
 from x_transformers.flags.cataloguing import groups, is_on, lookup
 from x_transformers.flags.declaring import Rule
 
@@ -28,6 +32,11 @@ def quote(config: Config, prefix: str, *names: str) -> str:
     return ' and '.join(f'{prefix}{name}={lookup(config, name)!r}' for name in names)
 
 
+def said(because: str, prefix: str) -> str:
+    """The reason of a rule, with flags as the user writes them."""
+    return because.replace('{prefix}', prefix)
+
+
 def at_most_one(*names: str) -> Rule:
     """These flags exclude one another: each fills the same place."""
 
@@ -43,7 +52,7 @@ def excludes(name: str, other: str, because: str) -> Rule:
 
     def rule(config: Config, prefix: str) -> str | None:
         if is_on(config, name) and is_on(config, other):
-            return f'{quote(config, prefix, name)} cannot be combined with {quote(config, prefix, other)}: {because}'
+            return f'{quote(config, prefix, name)} cannot be combined with {quote(config, prefix, other)}: {said(because, prefix)}'
         return None
 
     return rule
@@ -54,7 +63,23 @@ def demands(name: str, holds: Callable[[Any], bool], because: str) -> Rule:
 
     def rule(config: Config, prefix: str) -> str | None:
         if is_on(config, name) and not holds(config):
-            return f'{quote(config, prefix, name)} is not possible here: {because}'
+            return f'{quote(config, prefix, name)} is not possible here: {said(because, prefix)}'
+        return None
+
+    return rule
+
+
+def keywords_of(name: str, kinds: Callable[[Any], Mapping[str, Any]]) -> Rule:
+    """The dict `name` holds keywords of these kinds; `kinds(config)` is empty where no part takes it."""
+
+    def rule(config: Config, prefix: str) -> str | None:
+        taken = kinds(config)
+        for key, value in getattr(config, name).items() if taken else ():
+            problem = f'{quote(config, prefix, name)} is not possible here: '
+            if key not in taken:
+                return f'{problem}expected keywords are {", ".join(taken)}, not {key!r}. Other flags decide the rest.'
+            if not any(fits(value, kind) for kind in union(taken[key])):
+                return f'{problem}{key} must be {in_words(union(taken[key]))}.'
         return None
 
     return rule

@@ -62,15 +62,17 @@ class BodyFlags(Config):
 
     rules: ClassVar[Rules] = (
         demands('emb_frac_gradient', lambda c: c.emb_frac_gradient > 0, 'embeddings would not learn. Use more than 0.'),
-        demands('memory_tokens_interspersed_every', lambda c: c.num_memory_tokens, 'there are none to put there. Set num_memory_tokens.'),
+        demands(
+            'memory_tokens_interspersed_every', lambda c: c.num_memory_tokens, 'there are none to put there. Set {prefix}num_memory_tokens.'
+        ),
         demands(
             'memory_tokens_interspersed_every',
             lambda c: c.stack.causal,
             'blocks of tokens with memory between them are for stacks that look back only. Use a Decoder.',
         ),
         demands('use_cls_token', lambda c: not c.stack.causal, 'ahead of the sequence they would see nothing of it. Use an Encoder.'),
-        demands('num_cls_tokens', lambda c: c.use_cls_token, 'it counts CLS tokens. Set use_cls_token=True.'),
-        demands('train_max_recycle_steps', lambda c: c.recycling, 'it counts passes of recycling. Set recycling=True.'),
+        demands('num_cls_tokens', lambda c: c.use_cls_token, 'it counts CLS tokens. Set {prefix}use_cls_token=True.'),
+        demands('train_max_recycle_steps', lambda c: c.recycling, 'it counts passes of recycling. Set {prefix}recycling=True.'),
         at_most_one('average_pool_embed', 'use_cls_token'),
     )
 

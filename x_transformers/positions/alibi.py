@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 from torch import Tensor
 
@@ -28,11 +29,13 @@ class AlibiPositionalBias(Derived, DistanceBias):
 
     slopes: Tensor
 
-    def __init__(self, heads: int, total_heads: int | None = None, slopes: Sequence[float] | None = None, **_ignored: object):
+    def __init__(self, heads: int, total_heads: int | None = None, slopes: Sequence[float] | Tensor | None = None, **_ignored: object):
         super().__init__()
         self.heads = heads
         self.total_heads = heads if total_heads is None else total_heads
-        chosen = alibi_slopes(heads) if slopes is None else list(slopes)
+        chosen = alibi_slopes(heads) if slopes is None else slopes.tolist() if isinstance(slopes, Tensor) else list(slopes)
+        if not all(isinstance(slope, Real) for slope in chosen):
+            raise FlagError(f'slopes={slopes!r} are not possible: expected a number for each of {heads} heads')
         if len(chosen) != heads:
             raise FlagError(f'slopes={slopes!r} has {len(chosen)} entries; expected one for each of {heads} heads')
         padded = chosen + [0.0] * (self.total_heads - heads)

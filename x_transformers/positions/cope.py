@@ -38,7 +38,11 @@ class CopeFlags(Config):
     )
 
     rules: ClassVar[Rules] = (
-        demands('use_cope', lambda c: c.causal, 'it counts the keys between a query and a key before it. Use a Decoder.'),
+        demands(
+            'use_cope',
+            lambda c: c.causal,
+            'it counts the keys between a query and a key before it. Use a Decoder, or causal=True outside of a layer stack.',
+        ),
     )
 
 

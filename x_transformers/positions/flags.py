@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from x_transformers.errors import FlagError
-from x_transformers.flags import Config, Rules, at_most_one, demands, flag
+from torch import Tensor
+
+from x_transformers.flags import Config, Rules, at_most_one, demands, flag, keywords_of
 from x_transformers.positions.alibi import AlibiPositionalBias
 from x_transformers.positions.distance import DistanceBias
 from x_transformers.positions.dynamic import DynamicPositionBias
 from x_transformers.positions.rotary import RotaryEmbedding
 from x_transformers.positions.t5 import RelativePositionBias
+
+
+def keywords_taken(cfg: Any) -> dict[str, Any]:
+    """What the bias of these flags takes besides what a layer stack decides."""
+    if cfg.rel_pos_bias:
+        return {'num_buckets': int, 'max_distance': int}
+    if cfg.dynamic_pos_bias:
+        return {'depth': int, 'log_distance': bool, 'norm': bool}
+    return {'slopes': Sequence | Tensor} if cfg.alibi_pos_bias else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,24 +96,31 @@ class PositionFlags(Config):
     )
 
     rules: ClassVar[Rules] = (
+        keywords_of('rel_pos_kwargs', keywords_taken),
         at_most_one('alibi_pos_bias', 'rel_pos_bias', 'dynamic_pos_bias'),
-        demands('rotary_xpos', lambda c: c.causal, 'its decay is meaningful looking back only. Use a Decoder, or rotary_pos_emb=True.'),
+        demands(
+            'rotary_xpos', lambda c: c.causal, 'its decay is meaningful looking back only. Use a Decoder, or {prefix}rotary_pos_emb=True.'
+        ),
         demands('alibi_num_heads', lambda c: c.alibi_num_heads <= c.heads, 'there are fewer heads than that. Lower it, or leave it out.'),
         demands(
             'rel_pos_num_buckets',
             lambda c: c.rel_pos_num_buckets <= c.rel_pos_max_distance,
-            'it must not exceed rel_pos_max_distance. Lower it.',
+            'it must not exceed {prefix}rel_pos_max_distance. Lower it.',
         ),
         demands(
             'rel_pos_max_distance',
             lambda c: c.rel_pos_num_buckets <= c.rel_pos_max_distance,
-            'it must not be below rel_pos_num_buckets. Raise it.',
+            'it must not be below {prefix}rel_pos_num_buckets. Raise it.',
         ),
         demands(
-            'rotary_emb_dim', lambda c: turned(c) <= c.attn.dim_head, 'pairs are turned, so an even number up to attn_dim_head. Lower it.'
+            'rotary_emb_dim',
+            lambda c: turned(c) <= c.attn.dim_head,
+            'pairs are turned, so an even number up to {prefix}attn_dim_head. Lower it.',
         ),
         demands(
-            'rotary_pos_emb', lambda c: turned(c) <= c.attn.dim_head, 'it turns pairs of features, and a head has one. Raise attn_dim_head.'
+            'rotary_pos_emb',
+            lambda c: turned(c) <= c.attn.dim_head,
+            'it turns pairs of features, and a head has one. Raise {prefix}attn_dim_head.',
         ),
     )
 
@@ -137,13 +155,6 @@ def make_rotary(cfg: Any) -> RotaryEmbedding | None:
 
 def make_bias(cfg: Any) -> DistanceBias | None:
     """The bias by distance that all layers share."""
-    try:
-        return _make_bias(cfg)
-    except TypeError as error:
-        raise FlagError(f'rel_pos_kwargs={cfg.rel_pos_kwargs!r} do not fit the position bias: {error}') from error
-
-
-def _make_bias(cfg: Any) -> DistanceBias | None:
     if cfg.rel_pos_bias:
         sizes = {'num_buckets': cfg.rel_pos_num_buckets, 'max_distance': cfg.rel_pos_max_distance, 'heads': cfg.heads}
         return RelativePositionBias(cfg.attn.dim_head**0.5, causal=cfg.causal, **{**sizes, **cfg.rel_pos_kwargs})

@@ -15,8 +15,15 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from x_transformers.errors import FlagError
-from x_transformers.flags import Config, Rules, demands, excludes, flag
+from x_transformers.flags import Config, Rules, demands, excludes, flag, keywords_of
 from x_transformers.toolbox import create_causal_mask
+
+
+def keywords_taken(cfg: Any) -> dict[str, type]:
+    """What the gates of these flags take besides what attention decides."""
+    if cfg.data_dependent_alibi:
+        return {'bias_init': float, 'post_log_scale': float}
+    return {'post_log_scale': float} if cfg.data_dependent_alibi_per_row else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +49,13 @@ class ForgettingFlags(Config):
     )
 
     rules: ClassVar[Rules] = (
+        keywords_of('data_dependent_alibi_kwargs', keywords_taken),
         excludes('data_dependent_alibi', 'data_dependent_alibi_per_row', 'they are two kinds of the same gates. Keep one.'),
         demands(
             'data_dependent_alibi_per_row',
             lambda c: c.causal,
-            'its gates are sums over the keys before a query. Use a Decoder, or data_dependent_alibi=True.',
+            'its gates are sums over the keys before a query. Use a Decoder, causal=True outside of a layer stack, or '
+            '{prefix}data_dependent_alibi=True.',
         ),
     )
 
@@ -141,14 +150,10 @@ Forgetting = DataDependentAlibi | PerRowDataDependentAlibi
 def make_forgetting(cfg: Any) -> Forgetting | None:
     """The forget gates that the flags choose."""
     common = {'dim': cfg.dim, 'heads': cfg.heads, 'causal': cfg.causal}
-    try:
-        if cfg.data_dependent_alibi:
-            return DataDependentAlibi(**{**common, **cfg.data_dependent_alibi_kwargs})
-        if cfg.data_dependent_alibi_per_row:
-            width = cfg.data_dependent_alibi_per_row_dim_head
-            return PerRowDataDependentAlibi(**{**common, 'dim_head': width, **cfg.data_dependent_alibi_kwargs})
-    except TypeError as error:
-        raise FlagError(f'data_dependent_alibi_kwargs={cfg.data_dependent_alibi_kwargs!r} do not fit the gates: {error}') from error
+    if cfg.data_dependent_alibi:
+        return DataDependentAlibi(**common, **cfg.data_dependent_alibi_kwargs)
+    if cfg.data_dependent_alibi_per_row:
+        return PerRowDataDependentAlibi(**common, dim_head=cfg.data_dependent_alibi_per_row_dim_head, **cfg.data_dependent_alibi_kwargs)
     return None
 
 

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from x_transformers.errors import FlagError
 from x_transformers.positions.distance import DistanceBias
 
 
@@ -32,6 +33,12 @@ class RelativePositionBias(DistanceBias):
 
     def __init__(self, scale: float, causal: bool = False, num_buckets: int = 32, max_distance: int = 128, heads: int = 8):
         super().__init__()
+        exact = num_buckets // (2 if causal else 4)
+        if not 1 <= exact < max_distance:
+            raise FlagError(
+                f'num_buckets={num_buckets} is not possible with max_distance={max_distance}: half of the buckets of each direction are '
+                'for one distance each, of which there must be one, and fewer than max_distance'
+            )
         self.scale = scale
         self.causal = causal
         self.num_buckets = num_buckets
