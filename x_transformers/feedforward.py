@@ -70,6 +70,8 @@ class FeedForward(nn.Module):
     torch.Size([1, 16, 512])
     """
 
+    takes_call = False  # each token on its own: there is nothing to know of others
+
     def __init__(self, config: Any = None, /, *args: Any, **keywords: Any):
         super().__init__()
         cfg = self.config = FeedForwardConfig.of(config, args, keywords)

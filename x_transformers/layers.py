@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from x_transformers.attention import Attention
 from x_transformers.attention.attend import Intermediates
 from x_transformers.attention.scores import softclamp
+from x_transformers.branch import takes_call
 from x_transformers.cache import latest, new_tokens
 from x_transformers.call import Call, Depth, Span, Trace
 from x_transformers.checks import check, check_prefix, check_tokens
@@ -64,6 +65,7 @@ class AttentionLayers(nn.Module):
         super().__init__()
         cfg = self.config = self.config_class.of(config, args, keywords)
         self.plan: Plan = plan(cfg)
+        self.maker = object()  # states know by it that they are of this stack
         self.dim = cfg.dim
         self.causal = cfg.causal
         self.cross_attend = cfg.cross_attend
@@ -101,12 +103,27 @@ class AttentionLayers(nn.Module):
     def why_not_decode(self) -> str | None:
         """Why this stack cannot go on from earlier tokens, or None."""
         if self.causal or 'a' not in self.layer_types and not any(self.plan.shifts):
-            attentions = (part for part in self.layers.modules() if isinstance(part, Attention))
-            return next((attention.why_not_decode for attention in attentions if attention.why_not_decode), None)
+            return self.foreign_attention or next((why for part in self.attentions if (why := part.why_not_decode)), None)
         return (
             f'{type(self).__name__} looks at later tokens as well, so outputs change when tokens are added and cannot be made in '
             'pieces. Run the whole sequence (cache_kv=False when generating), or use a Decoder.'
         )
+
+    @property
+    def attentions(self) -> list[Attention]:
+        return [part for part in self.layers.modules() if isinstance(part, Attention)]
+
+    @property
+    def foreign_attention(self) -> str | None:
+        """What a user put in place of an attention, as a reason not to decode, or None."""
+        for at, (kind, layer) in enumerate(zip(self.plan.kinds, self.layers, strict=True)):
+            branch: Any = layer[1]  # type: ignore[index]
+            if kind in 'ac' and not takes_call(branch):
+                return (
+                    f'layers[{at}] has a {type(branch).__name__} in place of attention, which does not say what it remembers, so it cannot '
+                    'go on from earlier tokens. Run the whole sequence, or give it takes_call and forward(x, call, depth, state).'
+                )
+        return None
 
     @property
     def why_no_state(self) -> str | None:
@@ -207,7 +224,9 @@ class AttentionLayers(nn.Module):
         new_state = None
         if call.keep_state and self.why_no_state is None:
             order = tuple(step.module for step in steps)
-            new_state = replace(state or self.empty_state(), keys=call.keys, layers=after, context=call.context_keys, order=order)
+            new_state = replace(
+                state or self.empty_state(), keys=call.keys, layers=after, context=call.context_keys, order=order, maker=self.maker
+            )
             new_state = new_state if seq_start_pos is None else replace(new_state, padding=seq_start_pos)
         if trace is not None:
             seen = LayerIntermediates(trace.hiddens, x, trace.attention, trace.layer_hiddens, state=new_state, memories=trace.memories)

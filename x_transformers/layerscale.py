@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from x_transformers.branch import run_branch, scaled
+from x_transformers.branch import run_branch, scaled, takes_call
 from x_transformers.call import Call, Depth
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, Rules, at_most_one, flag
@@ -44,7 +44,7 @@ class LayerScale(nn.Module):
 
     @property
     def takes_call(self) -> bool:
-        return getattr(self.fn, 'takes_call', False)
+        return takes_call(self.fn)
 
     def forward(self, x: Tensor, **kwargs: Any) -> Any:
         return scaled(self.fn(x, **kwargs), self.gamma + float(self.unit_offset))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from x_transformers.branch import run_branch
+from x_transformers.branch import run_branch, takes_call
 from x_transformers.call import Call, Depth
 from x_transformers.flags import Config, flag
 from x_transformers.state import Tail
@@ -53,7 +53,7 @@ class ShiftTokens(nn.Module):
             return self.fn(shifted, *args, **kwargs)
         if call.padding is not None:  # no token is there: what follows must find the same as at a sequence's start
             x = x.masked_fill(call.padding[..., None], 0.0)
-        if call.mask is not None and getattr(self.fn, 'takes_call', False):  # as in 2.0.1, where only attention is told
+        if call.mask is not None and takes_call(self.fn):  # as in 2.0.1, where only attention is told
             x = x.masked_fill(~call.mask[..., None], 0.0)
         tail, inner = (state.rows.movedim(0, -3), state.inner) if isinstance(state, Tail) else (None, state)
         shifted, tail = self.shift(x, tail)

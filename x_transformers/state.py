@@ -181,6 +181,19 @@ class Beside:
         )
 
 
+@dataclass(frozen=True)
+class Lost:
+    """In place of the state of a branch that returned none, though it was asked for one."""
+
+    name: str
+
+    def keep(self, count: int) -> Lost:
+        return self
+
+    def rewind(self, count: int) -> Lost:
+        return self
+
+
 def check_rewind(records: Records, count: int) -> None:
     """Records that later tokens wrote to cannot be taken back."""
     if 'deselected' in records:
@@ -200,6 +213,7 @@ class StackState:
     padding: Tensor | None = None  # (b,) tokens of left padding, from which each row's positions count
     extra: int = 0  # entries ahead of the first token: memory tokens, prepended embeddings
     order: tuple[int, ...] | None = None  # which built layers ran
+    maker: Any = None  # what tells the stack that made it from others
 
     @property
     def length(self) -> int:

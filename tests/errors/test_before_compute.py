@@ -349,7 +349,7 @@ INPUTS: dict[str, Row] = {
     'keys for latents': (DecodeError, lambda: LATENT(X, state=STATE), ('k (4, 8)', 'latent (1, 4)')),
     'a state of a shift': (DecodeError, lambda: STACK(X, state=SHIFT_STATE), ('another model', 'inputs (1, 16)')),
     'a state of other kinds of layers': (
-        DecodeError, lambda: STACK(X, state=STATE, layers_execute_order=(1, 0)), ('order of layers', 'k (4, 8)', 'nothing')),
+        DecodeError, lambda: STACK(X, state=STATE, layers_execute_order=(1, 0)), ('(0, 1)', '(1, 0)', 'layers_execute_order')),
     'tokens of another dtype': (InputError, lambda: STACK(X.double()), ('x has dtype torch.float64', 'torch.float32', 'autocast')),
     'a context of another dtype': (
         InputError, lambda: CROSS(X, context=X.double()), ('context has dtype torch.float64', 'torch.float32', 'autocast')),
