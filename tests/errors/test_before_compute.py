@@ -59,7 +59,7 @@ def ids(*shape: int) -> Tensor:
     return torch.zeros(shape, dtype=torch.long)
 
 
-class Forgetful(nn.Linear):
+class Forgetful(nn.Sequential):
     carries_state = True  # and nothing to begin with
 
 
@@ -160,7 +160,7 @@ FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     'a module that puts out another width': (
         lambda: decoder(attn_hybrid_module=nn.LSTM(16, 30, batch_first=True)), ('attn_hybrid_module=LSTM(16, 30', 'attn_dim_head')),
     'a module without a first state': (
-        lambda: decoder(attn_hybrid_module=Forgetful(16, 32)), ('attn_hybrid_module=Forgetful', 'empty_state(x)', 'Define it')),
+        lambda: decoder(attn_hybrid_module=Forgetful(nn.Linear(16, 32))), ('attn_hybrid_module=Forgetful', 'empty_state(x)', 'Define it')),
     'latents without a width': (lambda: decoder(attn_use_latent_kv=True), ('Give attn_dim_latent_kv',)),
     'key heads beside no latent': (
         lambda: decoder(cross_attend=True, cross_attn_latent_rope_subheads=1), ('Set cross_attn_use_latent_kv=True',)),

@@ -5,6 +5,7 @@ In the reason of a rule, `{prefix}` stands for what leads to its flags, as in 'S
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,8 @@ def problems(config: Config, prefix: str = '') -> Iterator[str]:
 
 def quote(config: Config, prefix: str, *names: str) -> str:
     """`attn_hard=True and attn_sparse_topk=8`: flags as the user wrote them."""
-    return ' and '.join(f'{prefix}{name}={lookup(config, name)!r}' for name in names)
+    shown = lambda value: textwrap.shorten(repr(value), 120, placeholder=' ...')  # modules have many lines
+    return ' and '.join(f'{prefix}{name}={shown(lookup(config, name))}' for name in names)
 
 
 def said(because: str, prefix: str) -> str:
