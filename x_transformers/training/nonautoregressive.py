@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from x_transformers.decoding.nets import check_given, check_outputs, logits_of
 from x_transformers.errors import FlagError, InputError
 from x_transformers.flags import Config, Rules, configured, demands, flag
 from x_transformers.inputs import expect
@@ -192,6 +193,8 @@ class NonAutoregressiveWrapper(nn.Module):
         judges; random by default.
         """
         self.check(x, only_train_generator, only_train_critic)
+        check_given(kwargs, self.net, NonAutoregressiveWrapper.forward, 'the loss')
+        check_outputs(self.net, 'the loss')
         mask, corrupted = self.corrupt(x)
         if self.self_cond:
             assert self.null_embed is not None
@@ -201,7 +204,8 @@ class NonAutoregressiveWrapper(nn.Module):
                     seen = self.net(corrupted, return_embeddings=True, **kwargs)
             kwargs = self.conditioned(kwargs, seen)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not only_train_critic):
-            logits = self.net(corrupted, **kwargs)
+            logits = logits_of(self.net(corrupted, **kwargs), *x.shape)
+        check_targets(x, None, logits.shape[-1])
         loss_of = F.nll_loss if getattr(self.net, 'output_is_log_prob', False) else F.cross_entropy
         surprise = loss_of(logits.transpose(1, 2), x.long(), reduction='none')  # b n
         loss = (surprise * mask).sum() / mask.sum()
@@ -248,7 +252,11 @@ class NonAutoregressiveWrapper(nn.Module):
         """(b, n) logits of each token being wrong."""
         assert self.token_critic is not None
         own = isinstance(self.token_critic, SelfCritic)
-        return self.token_critic(x, **{name: kwargs[name] for name in CONDITIONS if own and name in kwargs})[..., 0]
+        wrong = self.token_critic(x, **{name: kwargs[name] for name in CONDITIONS if own and name in kwargs})
+        if not isinstance(wrong, Tensor) or wrong.shape != (*x.shape, 1):
+            got = f'shape {tuple(wrong.shape)}' if isinstance(wrong, Tensor) else f'a {type(wrong).__name__}'
+            raise InputError(f'token_critic puts out {got}, expected {(*x.shape, 1)}: one logit for every token, as with logits_dim=1')
+        return wrong[..., 0]
 
     @torch.no_grad()
     def generate(
@@ -266,6 +274,8 @@ class NonAutoregressiveWrapper(nn.Module):
         temperature falls to zero with the steps, as does the noise (noise_level_scale) on what the critic says.
         """
         check_generation(batch_size, start_temperature, filter_thres)
+        check_given(kwargs, self.net, NonAutoregressiveWrapper.generate, 'generate')
+        check_outputs(self.net, 'generation')
         rows, device = batch_size or 1, next(self.net.parameters()).device
         seq = torch.full((rows, self.max_seq_len), self.mask_id, device=device)
         mask, embeds = torch.ones_like(seq, dtype=torch.bool), self.null_embed
