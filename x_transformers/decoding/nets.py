@@ -49,8 +49,8 @@ def check_outputs(net: nn.Module, who: str) -> None:
     if torch.compiler.is_compiling() or not isinstance(model, Body) or has_own_forward(net):
         return
     reasons = {
-        'return_only_embed=True leaves it without a head': not model.has_head,
-        'num_output_heads gives it several heads': getattr(model, 'has_multiple_heads', False),
+        'return_only_embed=True leaves the model without a head': not model.has_head,
+        'num_output_heads gives the model several heads': getattr(model, 'has_multiple_heads', False),
         'average_pool_embed=True makes one output of a sequence': model.average_pool_embed,
         'use_cls_token=True makes outputs of CLS tokens alone': model.num_cls_tokens,
         'squeeze_out_last_dim=True takes the axis of its single logit': getattr(model, 'squeeze_out_last_dim', False)
@@ -58,7 +58,15 @@ def check_outputs(net: nn.Module, who: str) -> None:
     }
     for reason, holds in reasons.items():
         if holds:
-            raise InputError(f'{who} needs an output for every token, but of the model {reason}; build it without that flag')
+            raise InputError(f'{who} needs one output for every token, but {reason}; build the model without that flag')
+
+
+def check_generator(net: Any) -> None:
+    """A model that generates must also be able to read every token that it can choose."""
+    check_outputs(net, 'generation')
+    made, read = getattr(net, 'num_logits', None), getattr(net, 'num_tokens', None)
+    if isinstance(made, int) and isinstance(read, int) and made > read and not has_own_forward(net):
+        raise InputError(f'the model makes logits of {made} tokens (logits_dim) and can read {read} (num_tokens), so it cannot generate')
 
 
 def check_given(given: Mapping[str, Any], net: nn.Module, taker: Callable[..., Any], who: str) -> None:
@@ -69,7 +77,7 @@ def check_given(given: Mapping[str, Any], net: nn.Module, taker: Callable[..., A
     if torch.compiler.is_compiling():
         return
     for name, value in given.items():
-        if name.startswith('return_') and value is True:
+        if name in NAMES and name.startswith('return_') and value:
             raise InputError(f'{name}=True changes what the model returns, which {who} reads; leave it out and call the model for that')
         if name in STEPPING and value is not None and value is not False:
             raise InputError(f'{name} cannot be given to {who}, which runs the model on whole sequences; call the model for that')

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from x_transformers.decoding.beam import Beams, beam_search, check_beam
 from x_transformers.decoding.generate import Contrast, Source, source_for, tokens
-from x_transformers.decoding.nets import check_given, check_outputs
+from x_transformers.decoding.nets import check_generator, check_given, check_outputs
 from x_transformers.decoding.prompts import Prompts, check_generation, read_prompts
 from x_transformers.decoding.sampling import chosen_filter, pick, top_k
 from x_transformers.errors import InputError
@@ -190,7 +190,7 @@ class AutoregressiveWrapper(nn.Module):
 
     def source(self, rows: Prompts, seq_len: int, kwargs: dict[str, Any], slides: bool, cache_kv: bool, may_end: bool, net: Any) -> Source:
         """How a model, ours or an amateur, decodes behind the prompts: what it sees is never longer than what ours sees."""
-        check_outputs(net, 'generation')
+        check_generator(net)
         lengths = [length for length in (self.net.max_seq_len, net.max_seq_len) if length]
         window = min(lengths) if slides and lengths else 0
         return source_for(net, rows, seq_len, kwargs, window=window, cache_kv=cache_kv, may_end=may_end)

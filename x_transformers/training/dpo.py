@@ -125,7 +125,7 @@ def freeze_all_layers_(module: nn.Module) -> None:
 
 def log_prob_from_model_and_seq(model: nn.Module, seq: Tensor) -> Tensor:
     """(b, n) ids -> (b, n - 1): the log-probability of each token after the first."""
-    inputs, targets = seq[:, :-1], seq[:, 1:].long()
+    inputs, targets = seq[:, :-1].long(), seq[:, 1:].long()
     logits = logits_of(model(inputs), *inputs.shape)
     check_targets(targets, None, logits.shape[-1], 'seq')
     return logits.log_softmax(dim=-1).gather(-1, targets[..., None])[..., 0]

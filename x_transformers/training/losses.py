@@ -18,9 +18,9 @@ def shifted(x: Tensor, ignore_index: int, pad_value: int, num_logits: int | None
     expect('x', x, (None, None), 'int', f'{who} takes token ids (batch, length)')
     if x.shape[0] == 0 or x.shape[1] < 2:
         raise InputError(f'x has shape {tuple(x.shape)}: predicting the next token needs a row of at least two tokens')
-    inputs, targets = x[:, :-1], x[:, 1:]
+    inputs, targets = x[:, :-1].long(), x[:, 1:].long()
     check_targets(targets, ignore_index, num_logits)
-    return torch.where(inputs == ignore_index, pad_value, inputs), targets.long()
+    return torch.where(inputs == ignore_index, pad_value, inputs), targets
 
 
 def check_targets(targets: Tensor, ignore_index: int | None, num_logits: int | None, name: str = 'x') -> None:

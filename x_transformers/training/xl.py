@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from x_transformers.decoding.generate import tokens
-from x_transformers.decoding.nets import check_given, check_outputs
+from x_transformers.decoding.nets import check_generator, check_given, check_outputs
 from x_transformers.decoding.prompts import check_generation, read_prompts
 from x_transformers.decoding.sampling import chosen_filter, pick, top_k
 from x_transformers.decoding.segments import Mems, Segments
@@ -91,7 +91,7 @@ class XLAutoregressiveWrapper(nn.Module):
             raise InputError('prompt_lens cannot be used with segments, whose memories have one length; generate from one length at a time')
         rows = read_prompts(start_tokens, seq_start_pos=kwargs.pop('seq_start_pos', None))
         check_given(kwargs, self.net, XLAutoregressiveWrapper.generate, 'generate')
-        check_outputs(self.net, 'generation')
+        check_generator(self.net)
         fed = rows.tokens.shape[1] + seq_len - 1
         if rows.start is not None and fed > self.max_seq_len:
             raise InputError(

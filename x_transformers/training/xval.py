@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from x_transformers.decoding.nets import check_given, check_outputs
+from x_transformers.decoding.nets import check_generator, check_given, check_outputs
 from x_transformers.decoding.prompts import check_generation, check_padding
 from x_transformers.decoding.rollout import Rollout
 from x_transformers.decoding.sampling import chosen_filter, pick, top_k
@@ -81,7 +81,7 @@ class XValAutoregressiveWrapper(nn.Module):
             raise InputError(f'x has shape {tuple(x.shape)}: predicting the next token needs at least two tokens')
         check_given(kwargs, self.net, XValAutoregressiveWrapper.forward, 'the loss')
         check_outputs(self.net, 'the loss')
-        ids, targets, numbers = x[:, :-1], x[:, 1:].long(), x_num[:, 1:]
+        ids, targets, numbers = x[:, :-1].long(), x[:, 1:].long(), x_num[:, 1:]
         check_targets(targets, self.ignore_index, self.net.num_logits)
         counted = targets != self.ignore_index
         mask = kwargs.get('mask')
@@ -123,7 +123,7 @@ class XValAutoregressiveWrapper(nn.Module):
         expect('start_numbers', start_numbers, tuple(start_tokens.shape), 'float', 'it has a number for each of start_tokens')
         keep = chosen_filter(filter_logits_fn, filter_kwargs)
         check_given(kwargs, self.net, XValAutoregressiveWrapper.generate, 'generate')
-        check_outputs(self.net, 'generation')
+        check_generator(self.net)
         check_padding(kwargs, *start_tokens.shape)
         start, out = start_tokens.shape[1], Paired(start_tokens.long(), start_numbers)
         with evaluating(self):
