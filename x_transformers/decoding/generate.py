@@ -2,8 +2,9 @@
 
 A source of logits answers `logits(tokens so far (b, t), their left padding (b,)) -> (b, vocabulary)` and
 `reorder(rows)`. `Stepper` computes each token once and keeps the model's state; a window that reaches the model's
-length slides. `Refeeder` gives models that cannot go on from earlier tokens the whole window each time. `Contrast`
-plays one source against others.
+length slides. `Refeeder` gives the whole window each time to models that cannot go on from earlier tokens, and to those whose
+forward is not ours alone (a subclass with one of its own, hooks): slower, but decoded by that forward. `Contrast` plays one
+source against others.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from x_transformers.decoding.nets import has_own_forward, logits_of
 from x_transformers.decoding.prompts import Prompts
 from x_transformers.decoding.sampling import contrastive_decode_fn
 from x_transformers.errors import DecodeError, InputError
+from x_transformers.inputs import expect
 from x_transformers.positions.embeddings import AbsolutePositionalEmbedding
 from x_transformers.toolbox import evaluating
 
@@ -53,7 +56,7 @@ class Stepper:
         x, self.state = self.net(new, return_state=True, return_embeddings=True, **given)
         self.kwargs = {key: value for key, value in self.kwargs.items() if key not in FIRST_ONLY}
         self.batch, self.fed = out.shape
-        return self.net.logits(x[:, -1])
+        return self.net.logits(x[:, -1:], **(self.kwargs.get('to_logits_kwargs') or {}))[:, -1]  # a head sees a sequence
 
     def reorder(self, index: Tensor) -> None:
         self.state = self.state.reorder(index)
@@ -73,7 +76,7 @@ class Refeeder:
         if start is not None:
             given = {**given, 'seq_start_pos': moved(start, out.shape[1] - x.shape[1])}
         self.batch = len(out)
-        return self.net(x, **given)[:, -1]
+        return logits_of(self.net(x, **given), self.batch)[:, -1]
 
     def reorder(self, index: Tensor) -> None:
         self.kwargs = rows_of(self.kwargs, index, self.batch)
@@ -111,7 +114,7 @@ def source_for(
             f'restrict_to_max_seq_len=False with a prompt of {prompt} tokens and seq_len={seq_len} goes beyond '
             f'max_seq_len={table.max_seq_len}, for which absolute positions were made; shorten them, or leave it out'
         )
-    if not cache_kv or not hasattr(net, 'empty_state') or not net.can_cache_kv:
+    if not cache_kv or not hasattr(net, 'empty_state') or not net.can_cache_kv or has_own_forward(net):
         return Refeeder(net, window, kwargs)
     over = window and total - 1 > window and not net.can_cache_kv_outside_max_seq_len
     if over and (prompt > window or not may_end):  # an end token may come in time
@@ -157,21 +160,20 @@ def moved(start: Tensor | None, dropped: int) -> Tensor | None:
 
 
 def ahead(kwargs: dict[str, Any]) -> int:
-    """Entries that go ahead of the tokens."""
+    """Entries that go ahead of the sequence."""
     embeds = kwargs.get('prepend_embeds')
     return 0 if embeds is None else embeds.shape[1]
 
 
-def check_mask(mask: Tensor | None, prompts: Prompts) -> None:
+def check_mask(mask: Any, prompts: Prompts) -> None:
     """A mask says which tokens of the prompts are there."""
     if mask is None:
         return
     if prompts.start is not None:
-        raise InputError('mask cannot be combined with prompt_lens: both say which tokens of the prompts are there. Keep one.')
-    if mask.shape != prompts.tokens.shape or mask.dtype != torch.bool:
         raise InputError(
-            f'mask has shape {tuple(mask.shape)} of {mask.dtype}, expected {tuple(prompts.tokens.shape)} of torch.bool, that of the prompts'
+            'mask cannot be combined with prompt_lens or seq_start_pos: all say which tokens of the prompts are there. Keep one.'
         )
+    expect('mask', mask, tuple(prompts.tokens.shape), 'bool', 'it has the shape of the prompts')
 
 
 def with_mask(kwargs: dict[str, Any], shown: int, total: int) -> dict[str, Any]:

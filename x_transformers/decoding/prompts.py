@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
+import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +20,7 @@ class Prompts:
     """Prompts as rows of one length, moved to the right where they are ragged."""
 
     tokens: Tensor  # (b, t) ids
-    start: Tensor | None  # (b,) padding in front of each, where they are ragged
+    start: Tensor | None  # (b,) padding in front of each, where there is some
     leading: torch.Size  # the axes that were flattened into b
 
     def ended(self, eos_token: int) -> Tensor:
@@ -28,8 +31,8 @@ class Prompts:
         return found.any(dim=-1)
 
 
-def read_prompts(prompts: Tensor, prompt_lens: Tensor | None = None) -> Prompts:
-    """ids (t,), (b, t) or (..., t) and the length of each, as rows."""
+def read_prompts(prompts: Tensor, prompt_lens: Tensor | None = None, seq_start_pos: Tensor | None = None) -> Prompts:
+    """ids (t,), (b, t) or (..., t) as rows, with the length of each, or how much padding stands in front of each already."""
     if not isinstance(prompts, Tensor):
         raise InputError(f'prompts is a {type(prompts).__name__}, expected a tensor of token ids (t,) or (b, t)')
     if prompts.is_floating_point() or prompts.dtype == torch.bool or prompts.ndim == 0:
@@ -37,20 +40,61 @@ def read_prompts(prompts: Tensor, prompt_lens: Tensor | None = None) -> Prompts:
     if prompts.numel() == 0:
         raise InputError(f'prompts has shape {tuple(prompts.shape)}: give at least one token to start from')
     rows = prompts.reshape(-1, prompts.shape[-1]).long()
+    if seq_start_pos is not None:
+        if prompt_lens is not None:
+            raise InputError(
+                'prompt_lens and seq_start_pos were both given: one pads the prompts, the other says how they are padded. Keep one.'
+            )
+        check_start('seq_start_pos', seq_start_pos, len(rows), rows.shape[1])
+        return Prompts(rows, seq_start_pos, prompts.shape[:-1])
     if prompt_lens is None:
         return Prompts(rows, None, prompts.shape[:-1])
     expect('prompt_lens', prompt_lens, (len(rows),), 'int', 'the length of each prompt')
     return Prompts(align_right(rows, prompt_lens), rows.shape[1] - prompt_lens, prompts.shape[:-1])
 
 
-def check_generation(seq_len: Any, temperature: Any = 0.0, eos_token: Any = None) -> None:
-    """Numbers that a generation takes."""
-    if eos_token is not None and (not isinstance(eos_token, int) or isinstance(eos_token, bool)):
+def check_start(name: str, start: Any, b: int, n: int) -> None:
+    """Left padding (b,) of rows of n entries, which leaves at least one of each."""
+    expect(name, start, (b,), 'int', 'it is the number of padding tokens in front of each prompt')
+    if int(start.min()) < 0 or int(start.max()) >= n:
+        raise InputError(f'{name}={start.tolist()} is not possible: expected 0 to {n - 1}, so that something is left of prompts {n} long')
+
+
+def check_padding(given: Mapping[str, Any], b: int, n: int) -> None:
+    """What says which of the n entries of b prompts are there, among other inputs: a mask or left padding."""
+    mask, start = given.get('mask'), given.get('seq_start_pos')
+    if mask is not None and start is not None:
+        raise InputError('mask and seq_start_pos were both given, and both say which entries of the prompts are there. Keep one.')
+    if mask is not None:
+        expect('mask', mask, (b, n), 'bool', 'it has the shape of the prompts')
+    if start is not None:
+        check_start('seq_start_pos', start, b, n)
+
+
+def whole(number: Any) -> int | None:
+    """A whole number of any library; None where it is none."""
+    try:
+        return None if isinstance(number, bool) else operator.index(number)
+    except TypeError:
+        return None
+
+
+def real(number: Any) -> float | None:
+    """A number, or a tensor of one, as float; None where it is none."""
+    single = isinstance(number, numbers.Real) or isinstance(number, Tensor) and number.numel() == 1
+    return float(number) if single else None
+
+
+def check_generation(seq_len: Any, temperature: Any = 0.0, eos_token: Any = None) -> tuple[int, float, int | None]:
+    """Numbers that a generation takes, as numbers of Python."""
+    count, heat, end = whole(seq_len), real(temperature), whole(eos_token)
+    if eos_token is not None and end is None:
         raise InputError(f'eos_token={eos_token!r} is not possible; expected the id of a token')
-    if not isinstance(seq_len, int) or isinstance(seq_len, bool) or seq_len < 0:
+    if count is None or count < 0:
         raise InputError(f'seq_len={seq_len!r} is not possible; expected the number of tokens to generate')
-    if not isinstance(temperature, (int, float)) or not 0 <= temperature < float('inf'):
+    if heat is None or not 0 <= heat < float('inf'):
         raise InputError(f'temperature={temperature!r} is not possible; expected a number: 0 (the most probable token) or more')
+    return count, heat, end
 
 
 def align_right(t: Tensor, lens: Tensor, pad_id: int = 0) -> Tensor:

@@ -1,33 +1,51 @@
 """The outputs at the end of a growing sequence, exactly those of its whole latest window.
 
 While the sequence fits the model's length, each entry is computed once, by state. When the window begins to slide, entries that
-were kept would remember what has left it, so from there the whole window is run for each step.
+were kept would remember what has left it, so from there the whole window is run for each step; and always with a forward that
+is not ours alone (a subclass with one of its own, hooks), by which the model then goes on.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
+from x_transformers.decoding.generate import FIRST_ONLY, ahead, last, moved, with_mask
+from x_transformers.decoding.nets import has_own_forward
+
 
 class Rollout:
-    """`outputs(sequence so far)` of a model at its last entry; a sequence is whatever the model takes and can be cut."""
+    """`outputs(sequence so far)` of a model at its last entry; a sequence is a tensor, or has `parts` that are, and can be cut."""
 
     def __init__(self, net: Any, start: int, steps: int, cache_kv: bool, kwargs: dict[str, Any]):
         self.net, self.kwargs, self.window, self.fed = net, dict(kwargs), net.max_seq_len, 0
         total = start + steps
         fits = not self.window or start <= self.window
-        self.state = net.empty_state(min(total, self.window or total) + ahead(kwargs)) if cache_kv and net.can_cache_kv and fits else None
+        self.own = has_own_forward(net)
+        steps_on = cache_kv and net.can_cache_kv and fits and not self.own
+        self.state = net.empty_state(min(total, self.window or total) + ahead(kwargs)) if steps_on else None
 
     def outputs(self, sequence: Any) -> Any:
-        if self.state is None or self.window and sequence.shape[1] > self.window:
-            window = sequence[:, -self.window :] if self.window else sequence
-            return self.net.logits(self.net(window, return_embeddings=True, **self.kwargs)[:, -1])
-        x, self.state = self.net(sequence[:, self.fed :], state=self.state, return_state=True, return_embeddings=True, **self.kwargs)
-        self.fed = sequence.shape[1]
+        n = sequence.shape[1]
+        if self.state is None or self.window and n > self.window:
+            shown = last(sequence, self.window)
+            given = with_mask(self.kwargs, shown.shape[1], n)
+            if given.get('seq_start_pos') is not None:
+                given = {**given, 'seq_start_pos': moved(given['seq_start_pos'], n - shown.shape[1])}
+            if self.own:
+                return at_end(self.run(shown, **given))
+            return self.net.logits(self.run(shown, return_embeddings=True, **given)[:, -1])
+        given = {key: value for key, value in self.kwargs.items() if not self.fed or key not in FIRST_ONLY}
+        x, self.state = self.run(sequence[:, self.fed :], state=self.state, return_state=True, return_embeddings=True, **given)
+        self.fed = n
         return self.net.logits(x[:, -1])
 
+    def run(self, sequence: Any, **given: Any) -> Any:
+        parts = (sequence,) if isinstance(sequence, Tensor) else sequence.parts
+        return self.net(*parts, **given)
 
-def ahead(kwargs: dict[str, Any]) -> int:
-    """Entries that go ahead of the sequence."""
-    embeds = kwargs.get('prepend_embeds')
-    return 0 if embeds is None else embeds.shape[1]
+
+def at_end(outputs: Any) -> Any:
+    """The last of vectors (..., n, d), or of both logits (b, n, v) and numbers (b, n)."""
+    return outputs[..., -1, :] if isinstance(outputs, Tensor) else tuple(each[:, -1] for each in outputs)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from x_transformers.decoding.generate import Stepper, rows_of
+from x_transformers.decoding.nets import has_own_forward, logits_of
 
 Mems = Sequence[Tensor | None] | None
 
@@ -17,7 +18,7 @@ class Segments:
 
     def __init__(self, net: Any, length: int, kwargs: dict[str, Any], mems: Mems = None, cache_kv: bool = True):
         self.net, self.length, self.kwargs, self.mems = net, length, kwargs, mems
-        self.steps = cache_kv and net.can_cache_kv
+        self.steps = cache_kv and net.can_cache_kv and not has_own_forward(net)
         self.begin = 0  # where the current segment begins
         self.stepper: Stepper | None = None
 
@@ -29,7 +30,8 @@ class Segments:
         current, given = out[:, self.begin :], {**self.kwargs, 'mems': self.mems}
         self.batch = len(out)
         if not self.steps:
-            return self.net(current, **given)[:, -1]
+            padded = {} if start is None else {'seq_start_pos': start}
+            return logits_of(self.net(current, **given, **padded), self.batch)[:, -1]
         if self.stepper is None:
             self.stepper = Stepper(self.net, 0, self.length, given)
         return self.stepper.logits(current, start)

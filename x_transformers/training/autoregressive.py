@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from x_transformers.decoding.beam import Beams, beam_search, check_beam
 from x_transformers.decoding.generate import Contrast, Source, source_for, tokens
+from x_transformers.decoding.nets import check_generator, check_given, check_outputs
 from x_transformers.decoding.prompts import Prompts, check_generation, read_prompts
 from x_transformers.decoding.sampling import chosen_filter, pick, top_k
 from x_transformers.errors import InputError
@@ -64,6 +65,8 @@ class AutoregressiveWrapper(nn.Module):
 
         Other inputs go to the model and concern its n inputs; `attn_z_loss_weight` weighs the z-loss.
         """
+        check_given(kwargs, self.net, AutoregressiveWrapper.forward, 'the loss')
+        check_outputs(self.net, 'the loss')
         inputs, targets = shifted(x, self.ignore_index, self.pad_value, getattr(self.net, 'num_logits', None), type(self).__name__)
         if self.mask_prob > 0:
             kwargs.update(self_attn_kv_mask=forgetful_mask(x.shape[1], inputs, self.mask_prob))
@@ -77,15 +80,50 @@ class AutoregressiveWrapper(nn.Module):
             loss = loss + cache.attn_z_loss
         return (loss, (logits, cache)) if return_outputs else loss
 
-    def generate(self, prompts: Tensor, seq_len: int, *options: Any, **more: Any) -> Tensor:
+    def generate(
+        self,
+        prompts: Tensor,
+        seq_len: int,
+        eos_token: int | None = None,
+        temperature: float = 1.0,
+        prompt_lens: Tensor | None = None,
+        filter_logits_fn: str | Callable[..., Tensor] = top_k,
+        restrict_to_max_seq_len: bool = True,
+        amateur_model: Any = None,
+        filter_kwargs: dict[str, Any] | None = None,
+        contrastive_decode_kwargs: Any = None,
+        cache_kv: bool = True,
+        generator: torch.Generator | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
         """Continue `prompts`, ids (t,), (b, t) or (..., t), by up to `seq_len` tokens; returns only the new ones.
 
         eos_token, after which `pad_value` stands; temperature (0: the most probable token); prompt_lens (b,) of ragged
-        prompts; filter_logits_fn ('top_k', 'top_p', 'top_a', 'min_p' or a function) with filter_kwargs; restrict_to_max_seq_len
-        (False: never forget the earliest tokens); amateur_model, or several, with contrastive_decode_kwargs; cache_kv;
-        generator (torch.Generator); mask (b, t) of the prompts. Other keywords go to the model.
+        prompts, or seq_start_pos (b,), the padding in front of each; filter_logits_fn ('top_k', 'top_p', 'top_a', 'min_p' or
+        a function) with filter_kwargs; restrict_to_max_seq_len (False: never forget the earliest tokens); amateur_model, or
+        several, with contrastive_decode_kwargs; cache_kv; generator (torch.Generator); mask (b, t) of the prompts. Other
+        keywords go to the model.
+
+        A model with forward hooks, or a subclass with a forward of its own, decodes by that forward: the whole window is run
+        for every token, which is slower.
         """
-        made = list(self.stream(prompts, seq_len, *options, **more))
+        made = list(
+            self.stream(
+                prompts,
+                seq_len,
+                eos_token=eos_token,
+                temperature=temperature,
+                prompt_lens=prompt_lens,
+                filter_logits_fn=filter_logits_fn,
+                restrict_to_max_seq_len=restrict_to_max_seq_len,
+                amateur_model=amateur_model,
+                filter_kwargs=filter_kwargs,
+                contrastive_decode_kwargs=contrastive_decode_kwargs,
+                cache_kv=cache_kv,
+                generator=generator,
+                **kwargs,
+            )
+        )
         if not made:
             return prompts.new_empty((*prompts.shape[:-1], 0))
         return torch.stack(made, dim=-1)
@@ -107,9 +145,10 @@ class AutoregressiveWrapper(nn.Module):
         **kwargs: Any,
     ) -> Iterator[Tensor]:
         """As `generate`, token by token: yields ids of the shape of `prompts` without its last axis."""
-        check_generation(seq_len, temperature, eos_token)
+        seq_len, temperature, eos_token = check_generation(seq_len, temperature, eos_token)
         keep = chosen_filter(filter_logits_fn, filter_kwargs)
-        rows = read_prompts(prompts, prompt_lens)
+        rows = read_prompts(prompts, prompt_lens, kwargs.pop('seq_start_pos', None))
+        check_given(kwargs, self.net, AutoregressiveWrapper.stream, 'generate')
         amateurs, contrasts = contrast(self.net, amateur_model, contrastive_decode_kwargs)
         source_of = partial(self.source, rows, seq_len, kwargs, restrict_to_max_seq_len, cache_kv, eos_token is not None)
         source: Source = source_of(self.net)
@@ -139,8 +178,9 @@ class AutoregressiveWrapper(nn.Module):
         the sum of log-probabilities over the number of tokens (the end token is one) to the power of `length_penalty`. With 0 the
         score is the log-probability itself, with 1 its mean per token; above that, longer ones are favoured (1609.08144).
         """
-        check_generation(seq_len, eos_token=eos_token)
-        rows = read_prompts(prompts, prompt_lens)
+        seq_len, _, eos_token = check_generation(seq_len, eos_token=eos_token)
+        rows = read_prompts(prompts, prompt_lens, kwargs.pop('seq_start_pos', None))
+        check_given(kwargs, self.net, AutoregressiveWrapper.beam_search, 'beam_search')
         check_beam(num_beams, num_return_sequences, length_penalty, seq_len, eos_token, getattr(self.net, 'num_logits', None))
         source = self.source(rows, seq_len, kwargs, restrict_to_max_seq_len, cache_kv, eos_token is not None, self.net)
         with evaluating(self):
@@ -150,6 +190,7 @@ class AutoregressiveWrapper(nn.Module):
 
     def source(self, rows: Prompts, seq_len: int, kwargs: dict[str, Any], slides: bool, cache_kv: bool, may_end: bool, net: Any) -> Source:
         """How a model, ours or an amateur, decodes behind the prompts: what it sees is never longer than what ours sees."""
+        check_generator(net)
         lengths = [length for length in (self.net.max_seq_len, net.max_seq_len) if length]
         window = min(lengths) if slides and lengths else 0
         return source_for(net, rows, seq_len, kwargs, window=window, cache_kv=cache_kv, may_end=may_end)

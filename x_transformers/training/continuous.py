@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from x_transformers.decoding.prompts import check_generation
+from x_transformers.decoding.nets import check_generator, check_given, check_outputs
+from x_transformers.decoding.prompts import check_generation, check_padding
 from x_transformers.decoding.rollout import Rollout
 from x_transformers.errors import FlagError, InputError
 from x_transformers.flags import Config, configured, flag
-from x_transformers.inputs import expect, expect_kind
+from x_transformers.inputs import expect
 from x_transformers.models.continuous import ContinuousTransformerWrapper
 from x_transformers.toolbox import evaluating, masked_mean
+from x_transformers.training.losses import mean_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,9 @@ class ContinuousAutoregressiveConfig(Config):
     )
 
     positional = ('net', 'ignore_index', 'pad_value', 'loss_fn', 'equal_loss_weight_batch')
+
+
+ELEMENTWISE = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)  # losses that would broadcast outputs of another shape
 
 
 class GaussianLoss(nn.Module):
@@ -58,7 +63,12 @@ class ContinuousAutoregressiveWrapper(nn.Module):
     def __init__(self, *args: Any, **keywords: Any):
         super().__init__()
         cfg = self.config = ContinuousAutoregressiveConfig.of(None, args, keywords)
-        if cfg.loss_fn is None and cfg.net.dim_in != cfg.net.dim_out:
+        if cfg.net.probabilistic and isinstance(cfg.loss_fn, ELEMENTWISE):
+            raise FlagError(
+                f'loss_fn={type(cfg.loss_fn).__name__} compares vectors, but a net with probabilistic=True makes means and variances '
+                '(2, b, n, d); leave loss_fn out for their likelihood, or give one that takes both'
+            )
+        if (cfg.loss_fn is None or isinstance(cfg.loss_fn, ELEMENTWISE)) and cfg.net.dim_in != cfg.net.dim_out:
             raise FlagError(
                 f'net has dim_in={cfg.net.dim_in} and dim_out={cfg.net.dim_out}, so outputs are no next inputs; make them equal, or give '
                 'a loss_fn that compares them'
@@ -75,11 +85,21 @@ class ContinuousAutoregressiveWrapper(nn.Module):
             raise InputError(f'x has shape {tuple(x.shape)}: predicting the next vector needs at least two')
         if kwargs.get('prepend_embeds') is not None:
             raise InputError('prepend_embeds cannot be given here: their outputs have no targets; put them into x')
+        check_given(kwargs, self.net, ContinuousAutoregressiveWrapper.forward, 'the loss')
+        check_outputs(self.net, 'the loss')
         mask = kwargs.get('mask')
         if mask is not None:
-            expect_kind('mask', mask, 'bool')
-            kwargs['mask'] = mask = mask[:, :-1] if mask.shape[1] == x.shape[1] else mask
-        loss = self.loss_fn(self.net(x[:, :-1], **kwargs), x[:, 1:])
+            b, n = x.shape[:2]
+            whole = isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape[1] == n
+            expect('mask', mask, (b, n if whole else n - 1), 'bool', f'({b}, {n}): the vectors that are there')
+            kwargs['mask'] = mask = mask[:, :-1] if whole else mask
+        targets = x[:, 1:]
+        loss = self.loss_fn(self.net(x[:, :-1], **kwargs), targets)
+        if loss.ndim > 3 or loss.ndim > 1 and loss.shape[:2] != targets.shape[:2]:
+            raise InputError(
+                f'loss_fn returned shape {tuple(loss.shape)} for outputs and targets {tuple(targets.shape)}; expected a loss for each '
+                'vector or feature, or one number'
+            )
         if mask is None:
             return loss.mean()
         if loss.ndim < 2:
@@ -87,7 +107,7 @@ class ContinuousAutoregressiveWrapper(nn.Module):
                 f"loss_fn returned shape {tuple(loss.shape)}, expected a loss for each vector: with a mask use reduction='none'"
             )
         if not self.equal_loss_weight_batch:
-            return loss[mask].mean()
+            return mean_of(loss[mask])
         return masked_mean(loss.flatten(2).sum(dim=-1) if loss.ndim > 2 else loss, mask).mean()
 
     @torch.no_grad()
@@ -104,12 +124,15 @@ class ContinuousAutoregressiveWrapper(nn.Module):
 
         A probabilistic model draws each from its Gaussian, whose deviation is multiplied by `temperature`.
         """
-        check_generation(seq_len, temperature)
+        seq_len, temperature, _ = check_generation(seq_len, temperature)
         check_start(start_tokens)
+        check_given(kwargs, self.net, ContinuousAutoregressiveWrapper.generate, 'generate')
+        check_generator(self.net)
         if self.net.dim_in != self.net.dim_out:
             raise InputError(f'the model has dim_in={self.net.dim_in} and dim_out={self.net.dim_out}, so it cannot read what it predicts')
         out = start_tokens if start_tokens.ndim == 3 else start_tokens[None]
         start = out.shape[1]
+        check_padding(kwargs, len(out), start)
         with evaluating(self):
             rollout = Rollout(self.net, start, seq_len, cache_kv, kwargs)
             for _ in range(seq_len):

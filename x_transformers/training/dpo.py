@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from x_transformers.decoding.nets import check_outputs, logits_of
 from x_transformers.errors import FlagError, InputError
 from x_transformers.flags import Config, Rules, configured, demands, flag
 from x_transformers.inputs import expect, expect_kind
@@ -94,6 +95,7 @@ class DPO(nn.Module):
                 mask = seq != self.pad_id
             at = [m[:, : seq.shape[1] - 1] for m in (~prompt_mask, mask) if m is not None]
             counted.append(maybe_and_mask(*at))
+        check_outputs(self.policy_model, 'the loss')
         (_, preferred, _), (_, unpreferred, _) = pairs
         margin = self.margin(self.policy_model, preferred, unpreferred, *counted)
         with torch.no_grad():
@@ -123,8 +125,10 @@ def freeze_all_layers_(module: nn.Module) -> None:
 
 def log_prob_from_model_and_seq(model: nn.Module, seq: Tensor) -> Tensor:
     """(b, n) ids -> (b, n - 1): the log-probability of each token after the first."""
-    log_probs = model(seq[:, :-1]).log_softmax(dim=-1)
-    return log_probs.gather(-1, seq[:, 1:, None].long())[..., 0]
+    inputs, targets = seq[:, :-1].long(), seq[:, 1:].long()
+    logits = logits_of(model(inputs), *inputs.shape)
+    check_targets(targets, None, logits.shape[-1], 'seq')
+    return logits.log_softmax(dim=-1).gather(-1, targets[..., None])[..., 0]
 
 
 def masked_mean(log_probs: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from x_transformers.decoding.nets import logits_of
 from x_transformers.errors import FlagError, InputError
 from x_transformers.inputs import expect
 
@@ -17,7 +18,7 @@ def shifted(x: Tensor, ignore_index: int, pad_value: int, num_logits: int | None
     expect('x', x, (None, None), 'int', f'{who} takes token ids (batch, length)')
     if x.shape[0] == 0 or x.shape[1] < 2:
         raise InputError(f'x has shape {tuple(x.shape)}: predicting the next token needs a row of at least two tokens')
-    inputs, targets = x[:, :-1], x[:, 1:]
+    inputs, targets = x[:, :-1].long(), x[:, 1:].long()
     check_targets(targets, ignore_index, num_logits)
     return torch.where(inputs == ignore_index, pad_value, inputs), targets
 
@@ -37,11 +38,16 @@ def check_targets(targets: Tensor, ignore_index: int | None, num_logits: int | N
 
 def token_loss(logits: Any, targets: Tensor, ignore_index: int, is_log_prob: bool) -> Tensor:
     """Mean surprise in nats of targets (b, n) under logits (b, n, v), over those that count; zero where none does."""
-    if not isinstance(logits, Tensor) or logits.ndim != 3:
-        raise InputError('the model gives no logits (b, n, num_tokens) for every token; build it with one head and without pooling')
+    logits = logits_of(logits, *targets.shape)
+    check_targets(targets, ignore_index, logits.shape[-1])  # a head of one's own may make fewer
     loss_of = F.nll_loss if is_log_prob else F.cross_entropy
     total = loss_of(logits.flatten(0, 1), targets.flatten(), ignore_index=ignore_index, reduction='sum')
     return total / (targets != ignore_index).sum().clamp(min=1)
+
+
+def mean_of(losses: Tensor) -> Tensor:
+    """Their mean; zero where there is none."""
+    return losses.sum() / max(losses.numel(), 1)
 
 
 def expect_token_model(name: str, net: nn.Module, *attributes: str) -> None:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from x_transformers.decoding.nets import check_generator, check_given, check_outputs, has_own_forward, logits_of
 from x_transformers.errors import FlagError, InputError
 from x_transformers.flags import Config, Rules, configured, demands, flag
 from x_transformers.inputs import expect
@@ -23,6 +24,7 @@ from x_transformers.toolbox import evaluating
 from x_transformers.training.losses import check_targets, expect_token_model
 
 CONDITIONS = ('context', 'context_mask', 'context_pos', 'condition')  # what a model needs, it also needs as its own critic
+ONE_LOGIT = 'a critic makes one for every token, as a model with logits_dim=1 does'
 
 
 class Losses(NamedTuple):
@@ -192,6 +194,10 @@ class NonAutoregressiveWrapper(nn.Module):
         judges; random by default.
         """
         self.check(x, only_train_generator, only_train_critic)
+        check_given(kwargs, self.net, NonAutoregressiveWrapper.forward, 'the loss')
+        check_outputs(self.net, 'the loss')
+        self.check_critic()
+        x = x.long()
         mask, corrupted = self.corrupt(x)
         if self.self_cond:
             assert self.null_embed is not None
@@ -201,9 +207,10 @@ class NonAutoregressiveWrapper(nn.Module):
                     seen = self.net(corrupted, return_embeddings=True, **kwargs)
             kwargs = self.conditioned(kwargs, seen)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not only_train_critic):
-            logits = self.net(corrupted, **kwargs)
+            logits = logits_of(self.net(corrupted, **kwargs), *x.shape)
+        check_targets(x, None, logits.shape[-1])
         loss_of = F.nll_loss if getattr(self.net, 'output_is_log_prob', False) else F.cross_entropy
-        surprise = loss_of(logits.transpose(1, 2), x.long(), reduction='none')  # b n
+        surprise = loss_of(logits.transpose(1, 2), x, reduction='none')  # b n
         loss = (surprise * mask).sum() / mask.sum()
         if self.token_critic is None or only_train_generator:
             return Losses(loss, loss, None)
@@ -248,7 +255,9 @@ class NonAutoregressiveWrapper(nn.Module):
         """(b, n) logits of each token being wrong."""
         assert self.token_critic is not None
         own = isinstance(self.token_critic, SelfCritic)
-        return self.token_critic(x, **{name: kwargs[name] for name in CONDITIONS if own and name in kwargs})[..., 0]
+        wrong = self.token_critic(x, **{name: kwargs[name] for name in CONDITIONS if own and name in kwargs})
+        expect('outputs of token_critic', wrong, (*x.shape, 1), 'float', ONE_LOGIT)
+        return wrong[..., 0]
 
     @torch.no_grad()
     def generate(
@@ -266,6 +275,9 @@ class NonAutoregressiveWrapper(nn.Module):
         temperature falls to zero with the steps, as does the noise (noise_level_scale) on what the critic says.
         """
         check_generation(batch_size, start_temperature, filter_thres)
+        check_given(kwargs, self.net, NonAutoregressiveWrapper.generate, 'generate')
+        check_generator(self.net)
+        self.check_critic()
         rows, device = batch_size or 1, next(self.net.parameters()).device
         seq = torch.full((rows, self.max_seq_len), self.mask_id, device=device)
         mask, embeds = torch.ones_like(seq, dtype=torch.bool), self.null_embed
@@ -292,6 +304,15 @@ class NonAutoregressiveWrapper(nn.Module):
         """How many tokens are masked again after each step."""
         times = torch.linspace(0.0, 1.0, self.steps + 1)[1:]
         return (self.schedule_fn(times) * self.max_seq_len).long().tolist()
+
+    def check_critic(self) -> None:
+        """A critic of one's own must make one logit for every token."""
+        if self.token_critic is None or isinstance(self.token_critic, SelfCritic):
+            return
+        check_outputs(self.token_critic, 'token_critic')
+        count = getattr(self.token_critic, 'num_logits', None)
+        if count not in (None, 1) and not has_own_forward(self.token_critic):
+            raise InputError(f'token_critic makes {count} logits for every token; {ONE_LOGIT}')
 
     def check(self, x: Tensor, only_train_generator: bool, only_train_critic: bool) -> None:
         expect('x', x, (None, self.max_seq_len), 'int', f'sequences are as long as the model: max_seq_len={self.max_seq_len}')

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from x_transformers.decoding.generate import tokens
+from x_transformers.decoding.nets import check_generator, check_given, check_outputs
 from x_transformers.decoding.prompts import check_generation, read_prompts
 from x_transformers.decoding.sampling import chosen_filter, pick, top_k
 from x_transformers.decoding.segments import Mems, Segments
@@ -55,6 +56,8 @@ class XLAutoregressiveWrapper(nn.Module):
 
     def forward(self, x: Tensor, mems: Mems = None, **kwargs: Any) -> Tensor:
         """x (b, n + 1) token ids -> mean loss in nats over all segments; memories carry no gradient from one to the next."""
+        check_given(kwargs, self.net, XLAutoregressiveWrapper.forward, 'the loss')
+        check_outputs(self.net, 'the loss')
         inputs, targets = shifted(x, self.ignore_index, self.pad_value, getattr(self.net, 'num_logits', None), type(self).__name__)
         losses = []
         for segment, wanted in zip(inputs.split(self.max_seq_len, dim=1), targets.split(self.max_seq_len, dim=1)):
@@ -80,12 +83,21 @@ class XLAutoregressiveWrapper(nn.Module):
         """Continue `start_tokens`, ids (t,), (b, t) or (..., t), of any length by up to `seq_len` tokens; returns the new ones.
 
         When every row holds an end token, generation stops and what follows the first is `pad_value`; as in 2.0.1, nothing
-        is replaced where it ends before that. `mems`: memories from before the start tokens.
+        is replaced where it ends before that. `mems`: memories from before the start tokens. `seq_start_pos` (b,): padding in
+        front of each, within one segment.
         """
-        check_generation(seq_len, temperature, eos_token)
+        seq_len, temperature, eos_token = check_generation(seq_len, temperature, eos_token)
         if 'prompt_lens' in kwargs:
             raise InputError('prompt_lens cannot be used with segments, whose memories have one length; generate from one length at a time')
-        rows = read_prompts(start_tokens)
+        rows = read_prompts(start_tokens, seq_start_pos=kwargs.pop('seq_start_pos', None))
+        check_given(kwargs, self.net, XLAutoregressiveWrapper.generate, 'generate')
+        check_generator(self.net)
+        fed = rows.tokens.shape[1] + seq_len - 1
+        if rows.start is not None and fed > self.max_seq_len:
+            raise InputError(
+                f'seq_start_pos with {fed} tokens to read goes beyond one segment (max_seq_len={self.max_seq_len}), whose memories have '
+                'one length; generate from one length at a time'
+            )
         choose = partial(pick, temperature=temperature, keep=chosen_filter(filter_logits_fn, filter_kwargs), generator=generator)
         source = Segments(self.net, self.max_seq_len, kwargs, mems, cache_kv)
         made = list(tokens(source, rows, seq_len, choose, eos_token, (self,)))

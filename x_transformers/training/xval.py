@@ -10,15 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from x_transformers.decoding.prompts import check_generation
+from x_transformers.decoding.nets import check_generator, check_given, check_outputs
+from x_transformers.decoding.prompts import check_generation, check_padding
 from x_transformers.decoding.rollout import Rollout
 from x_transformers.decoding.sampling import chosen_filter, pick, top_k
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, configured, flag
-from x_transformers.inputs import expect, expect_kind
+from x_transformers.inputs import expect
 from x_transformers.models.xval import XValTransformerWrapper
 from x_transformers.toolbox import evaluating
-from x_transformers.training.losses import check_targets
+from x_transformers.training.losses import check_targets, mean_of
 
 
 class LossBreakdown(NamedTuple):
@@ -78,23 +79,27 @@ class XValAutoregressiveWrapper(nn.Module):
         expect('x_num', x_num, tuple(x.shape), 'float', 'it has a number for each token of x')
         if x.shape[1] < 2:
             raise InputError(f'x has shape {tuple(x.shape)}: predicting the next token needs at least two tokens')
-        ids, targets, numbers = x[:, :-1], x[:, 1:], x_num[:, 1:]
+        check_given(kwargs, self.net, XValAutoregressiveWrapper.forward, 'the loss')
+        check_outputs(self.net, 'the loss')
+        ids, targets, numbers = x[:, :-1].long(), x[:, 1:].long(), x_num[:, 1:]
         check_targets(targets, self.ignore_index, self.net.num_logits)
         counted = targets != self.ignore_index
         mask = kwargs.get('mask')
         if mask is not None:
-            expect_kind('mask', mask, 'bool')
-            whole = mask.shape[-1] == x.shape[1]
+            b, n = x.shape
+            whole = isinstance(mask, Tensor) and mask.shape[-1] == n
+            expect('mask', mask, (b, n if whole else n - 1), 'bool', f'({b}, {n}): the tokens that are there')
             counted = counted & (mask[:, 1:] if whole else mask)
             kwargs['mask'] = mask[:, :-1] if whole else mask
         if not 0 <= self.ignore_index < self.net.num_tokens:  # what is no token cannot be read
             ids = torch.where(ids == self.ignore_index, self.pad_value, ids)
-        logits, predicted = self.net(ids, x_num[:, :-1], **kwargs)
+        outputs = self.net(ids, x_num[:, :-1], **kwargs)
+        logits, predicted = (t[:, -targets.shape[1] :] for t in outputs)  # embeddings ahead are not scored
         entropy = F.cross_entropy(logits.transpose(1, 2), targets, reduction='none', ignore_index=self.ignore_index)
         # chosen before the difference: what stands beside a token that is no number may be NaN
         is_number = (targets == self.net.numerical_token_id) & counted
         error = torch.where(is_number, predicted - torch.where(is_number, numbers, 0.0), 0.0).square()
-        loss = (entropy + self.numerical_loss_weight * error)[counted].mean()
+        loss = mean_of((entropy + self.numerical_loss_weight * error)[counted])
         return (loss, LossBreakdown(entropy, error)) if return_loss_breakdown else loss
 
     @torch.no_grad()
@@ -111,15 +116,18 @@ class XValAutoregressiveWrapper(nn.Module):
         **kwargs: Any,
     ) -> GenerateReturn:
         """Continue ids and numbers (b, t) by `seq_len` of both, each from the latest `max_seq_len`; returns the new ones."""
-        check_generation(seq_len, temperature)
+        seq_len, temperature, _ = check_generation(seq_len, temperature)
         expect('start_tokens', start_tokens, (None, None), 'int', 'give token ids (b, t)')
         if start_tokens.numel() == 0:
             raise InputError(f'start_tokens has shape {tuple(start_tokens.shape)}, expected at least one token to go on from')
         expect('start_numbers', start_numbers, tuple(start_tokens.shape), 'float', 'it has a number for each of start_tokens')
         keep = chosen_filter(filter_logits_fn, filter_kwargs)
+        check_given(kwargs, self.net, XValAutoregressiveWrapper.generate, 'generate')
+        check_generator(self.net)
+        check_padding(kwargs, *start_tokens.shape)
         start, out = start_tokens.shape[1], Paired(start_tokens.long(), start_numbers)
         with evaluating(self):
-            rollout = Rollout(OnPairs(self.net), start, seq_len, cache_kv, kwargs)
+            rollout = Rollout(self.net, start, seq_len, cache_kv, kwargs)
             for _ in range(seq_len):
                 logits, number = rollout.outputs(out)
                 out = out.with_next(pick(logits, temperature, keep, generator), number)
@@ -138,22 +146,13 @@ class Paired:
     def shape(self) -> torch.Size:
         return self.ids.shape
 
+    @property
+    def parts(self) -> tuple[Tensor, Tensor]:
+        return self.ids, self.numbers
+
     def __getitem__(self, index: Any) -> Paired:
         return Paired(self.ids[index], self.numbers[index])
 
     def with_next(self, ids: Tensor, numbers: Tensor) -> Paired:
         """One more of both (b,) at the end."""
         return Paired(torch.cat((self.ids, ids[:, None]), dim=1), torch.cat((self.numbers, numbers[:, None]), dim=1))
-
-
-class OnPairs:
-    """A model of ids and numbers as one of pairs."""
-
-    def __init__(self, net: XValTransformerWrapper):
-        self.net = net
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.net, name)
-
-    def __call__(self, pair: Paired, **kwargs: Any) -> Any:
-        return self.net(pair.ids, pair.numbers, **kwargs)
