@@ -6,22 +6,22 @@ from dataclasses import fields
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from x_transformers.checks import check, check_prefix
 from x_transformers.entry import Inputs
 from x_transformers.errors import DecodeError, InputError
-from x_transformers.inputs import askable, expect, expect_broadcast, expect_optional
-from x_transformers.models.ask import CONDITIONS, Ask
+from x_transformers.inputs import askable, expect, expect_broadcast, expect_kind, expect_optional
+from x_transformers.models.ask import BY_TOKEN, Ask
 from x_transformers.positions.embeddings import AbsolutePositionalEmbedding
 
 
-def check_ids(name: str, x: Any, num_tokens: int, source: str, hint: str) -> None:
-    """`x` must hold at least one sequence of ids, each one of the vocabulary that `source` gives the size of."""
+def check_ids(name: str, x: Any, num_tokens: int | None, source: str, hint: str) -> None:
+    """`x` must hold at least one sequence of ids, each one of the vocabulary that `source` gives the size of (None: unknown)."""
     expect(name, x, (None, None), 'int', hint)
     if 0 in x.shape:
         raise InputError(f'{name} has shape {tuple(x.shape)}: there must be at least one sequence of at least one token')
-    if not askable(x):
+    if num_tokens is None or not askable(x):
         return
     low, high = int(x.min()), int(x.max())
     if low < 0 or high >= num_tokens:
@@ -34,7 +34,7 @@ def check_ids(name: str, x: Any, num_tokens: int, source: str, hint: str) -> Non
 def check_call(model: Any, x: Tensor, ask: Ask) -> None:
     """Everything beside the inputs themselves, for x (b, n, ...)."""
     b, n = x.shape[:2]
-    for name in model.foreign:
+    for name in model._foreign:
         if getattr(ask, name):
             raise InputError(f'{name} was given, but {type(model).__name__} has no use for it; leave it out')
     expect_optional('mask', ask.mask, (b, n), 'bool')
@@ -52,7 +52,7 @@ def check_call(model: Any, x: Tensor, ask: Ask) -> None:
         check_stack(model, x, ask)
 
 
-def check_positions(pos_emb: nn.Module | None, x: Tensor, ask: Ask, limit: int) -> None:
+def check_positions(pos_emb: Any, x: Tensor, ask: Ask, limit: int) -> None:
     """Positions are long indices within the table, or an embedding of your own; padding is a number per row."""
     pos, n = ask.pos, x.shape[1]
     expect_optional('seq_start_pos', ask.seq_start_pos, (x.shape[0],), 'int', 'it is the number of padding tokens of each row')
@@ -68,8 +68,7 @@ def check_positions(pos_emb: nn.Module | None, x: Tensor, ask: Ask, limit: int) 
         raise InputError(f'pos has shape {tuple(pos.shape)}, expected a position for each of {n} tokens')
     if pos.is_floating_point():
         return
-    if pos.dtype != torch.long:
-        raise InputError(f'pos has dtype {pos.dtype}, expected torch.long indices, or a float position embedding')
+    expect_kind('pos', pos, 'int', 'or a position embedding of your own')
     if learned and askable(pos):
         low, high = int(pos.min()), int(pos.max())
         if low < 0 or high >= limit:
@@ -78,17 +77,17 @@ def check_positions(pos_emb: nn.Module | None, x: Tensor, ask: Ask, limit: int) 
 
 def check_returns(model: Any, ask: Ask) -> None:
     """Whether what is asked for exists."""
-    if not model.has_head and (ask.return_logits_and_embeddings or ask.return_logit_entropies):
+    if not model._has_head and (ask.return_logits_and_embeddings or ask.return_logit_entropies):
         raise InputError('this model has no head (return_only_embed=True), so there are no logits; build it without that flag')
 
 
 def check_ahead(model: Any, x: Tensor, ask: Ask) -> None:
     """What stands ahead of the tokens stands behind the padding of each row, and has no condition of its own."""
-    learned = model.num_memory_tokens + model.num_cls_tokens
+    learned = model.num_memory_tokens + model._cls_tokens
     given = 0 if ask.prepend_embeds is None else ask.prepend_embeds.shape[1]
     if not ask.first or not learned + given:
         return
-    for name in CONDITIONS:
+    for name in BY_TOKEN:
         if ask.stack.get(name) is not None and ask.stack[name].ndim == 3:
             raise InputError(f'{name} by token says nothing of the {learned + given} entries ahead of the tokens; give one per row, (b, d)')
     start = ask.seq_start_pos
@@ -111,7 +110,7 @@ def check_ahead(model: Any, x: Tensor, ask: Ask) -> None:
 def check_stack(model: Any, x: Tensor, ask: Ask) -> None:
     """The layer stack's own checks, on embeddings that need no memory. What stands ahead of them, pairs would have to speak of."""
     stack, known = model.attn_layers, {f.name for f in fields(Inputs)}
-    if model.num_cls_tokens or ask.first and (model.num_memory_tokens or ask.prepend_embeds is not None):
+    if model._cls_tokens or ask.first and (model.num_memory_tokens or ask.prepend_embeds is not None):
         known -= {'attn_mask', 'attn_bias'}
     inputs = {name: value for name, value in ask.stack.items() if name in known}
     if ask.stack.get('prefix_attn_len') is not None:
