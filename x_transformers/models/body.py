@@ -19,7 +19,7 @@ from x_transformers.cache import new_tokens
 from x_transformers.errors import DecodeError, InputError
 from x_transformers.layers import AttentionLayers, LayerIntermediates
 from x_transformers.models.ask import Ask
-from x_transformers.models.checks import check_call
+from x_transformers.models.checks import check_call, check_kinds
 from x_transformers.models.entries import Entries
 from x_transformers.models.heads import calc_entropy, calc_z_loss
 from x_transformers.models.memory_tokens import strip, unweave
@@ -156,6 +156,7 @@ class Body(nn.Module):
 
     def _run(self, x: Any, ask: Ask) -> Any:
         """Inputs, all of them or the new ones, to what is asked for."""
+        check_kinds(ask)
         x, ask = self._resume(x, ask)
         if (not ask.first or ask.return_state) and self.why_no_state:
             raise DecodeError(self.why_no_state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from x_transformers.checks import check, check_prefix
 from x_transformers.entry import Inputs
 from x_transformers.errors import DecodeError, InputError
-from x_transformers.inputs import askable, expect, expect_broadcast, expect_kind, expect_optional
+from x_transformers.inputs import askable, expect, expect_broadcast, expect_kind, expect_optional, expect_positions
 from x_transformers.models.ask import BY_TOKEN, Ask
 from x_transformers.positions.embeddings import AbsolutePositionalEmbedding
 
@@ -31,6 +32,24 @@ def check_ids(name: str, x: Any, num_tokens: int | None, source: str, hint: str)
         )
 
 
+def check_kinds(ask: Ask) -> None:
+    """Tensors are tensors and mappings are mappings, before anything is asked of them."""
+    for kind, names in KINDS.items():
+        for name in names:
+            value = getattr(ask, name)
+            if value is not None and not isinstance(value, kind):
+                raise InputError(f'{name} must be a {kind.__name__.lower()}, got {type(value).__name__}')
+    for name, ids in (ask.embed_ids or {}).items():
+        if not isinstance(ids, Tensor):
+            raise InputError(f'embed_ids[{name!r}] must be a tensor, got {type(ids).__name__}')
+
+
+KINDS = {
+    Tensor: ('mask', 'pos', 'prepend_embeds', 'prepend_mask', 'sum_embeds', 'seq_start_pos'),
+    Mapping: ('embed_ids', 'token_emb_kwargs', 'to_logits_kwargs'),
+}
+
+
 def check_call(model: Any, x: Tensor, ask: Ask) -> None:
     """Everything beside the inputs themselves, for x (b, n, ...)."""
     b, n = x.shape[:2]
@@ -38,8 +57,9 @@ def check_call(model: Any, x: Tensor, ask: Ask) -> None:
         if getattr(ask, name):
             raise InputError(f'{name} was given, but {type(model).__name__} has no use for it; leave it out')
     expect_optional('mask', ask.mask, (b, n), 'bool')
-    check_positions(model.pos_emb, x, ask, model.max_seq_len)
+    check_positions(model, x, ask)
     if ask.sum_embeds is not None:
+        expect_kind('sum_embeds', ask.sum_embeds, 'float', 'it is added to the embeddings')
         expect_broadcast('sum_embeds', ask.sum_embeds, (b, n, model.emb_dim))
     if ask.prepend_mask is not None and ask.prepend_embeds is None:
         raise InputError('prepend_mask was given without prepend_embeds; it says which of them are there')
@@ -48,15 +68,26 @@ def check_call(model: Any, x: Tensor, ask: Ask) -> None:
         expect_optional('prepend_mask', ask.prepend_mask, tuple(ask.prepend_embeds.shape[:2]), 'bool')
     check_returns(model, ask)
     check_ahead(model, x, ask)
+    check_useless(model, ask)
     if not torch.compiler.is_compiling():
         check_stack(model, x, ask)
 
 
-def check_positions(pos_emb: Any, x: Tensor, ask: Ask, limit: int) -> None:
-    """Positions are long indices within the table, or an embedding of your own; padding is a number per row."""
-    pos, n = ask.pos, x.shape[1]
-    expect_optional('seq_start_pos', ask.seq_start_pos, (x.shape[0],), 'int', 'it is the number of padding tokens of each row')
-    learned = isinstance(pos_emb, AbsolutePositionalEmbedding)
+def check_useless(model: Any, ask: Ask) -> None:
+    """Inputs that would change nothing. An age of 1 is what 2.0.1 takes without a cache, as the first call of a loop gives it."""
+    if ask.cache is None and ask.stack.get('cache_age') not in (None, 1):
+        raise InputError(f'cache_age={ask.stack["cache_age"]!r} was given without cache; it is how many of the given tokens are new to it')
+    if ask.stack.get('rotary_pos_emb') is not None and model.attn_layers.rotary_pos_emb is None:
+        raise InputError('rotary_pos_emb was given, but the layer stack was built without rotary_pos_emb=True; leave it out')
+
+
+def check_positions(model: Any, x: Tensor, ask: Ask) -> None:
+    """Positions are indices within the table, or an embedding of your own; padding is a number per row."""
+    pos, (b, n), limit = ask.pos, x.shape[:2], model.max_seq_len
+    expect_optional('seq_start_pos', ask.seq_start_pos, (b,), 'int', 'it is the number of padding tokens of each row')
+    if ask.seq_start_pos is not None and askable(ask.seq_start_pos) and int(ask.seq_start_pos.min()) < 0:
+        raise InputError(f'seq_start_pos={ask.seq_start_pos.tolist()}, expected the number of padding tokens of each row, from 0')
+    learned = isinstance(model.pos_emb, AbsolutePositionalEmbedding)
     if pos is None:
         if learned and ask.seen + n > limit:
             raise InputError(
@@ -64,10 +95,12 @@ def check_positions(pos_emb: Any, x: Tensor, ask: Ask, limit: int) -> None:
                 'shorten it, raise max_seq_len, or use relative positions (rotary_pos_emb=True)'
             )
         return
-    if pos.shape[-2 if pos.is_floating_point() else -1] not in (1, n):
-        raise InputError(f'pos has shape {tuple(pos.shape)}, expected a position for each of {n} tokens')
     if pos.is_floating_point():
-        return
+        if pos.ndim not in (2, 3):
+            shapes = f'({n}, {model.emb_dim}) or ({b}, {n}, {model.emb_dim})'
+            raise InputError(f'pos has shape {tuple(pos.shape)}, expected {shapes}: floats are an embedding')
+        return expect_broadcast('pos', pos, (b, n, model.emb_dim))
+    expect_positions('pos', pos, b, (n, 1))
     expect_kind('pos', pos, 'int', 'or a position embedding of your own')
     if learned and askable(pos):
         low, high = int(pos.min()), int(pos.max())

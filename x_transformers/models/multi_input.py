@@ -13,7 +13,7 @@ from x_transformers.inputs import expect
 from x_transformers.models.ask import Ask, asks
 from x_transformers.models.body import Body, make_positions
 from x_transformers.models.checks import check_ids
-from x_transformers.models.config import ModelFlags
+from x_transformers.models.config import ModelFlags, vocabularies
 from x_transformers.models.heads import Named, count_ids
 
 
@@ -26,14 +26,8 @@ class MultiInputConfig(ModelFlags):
 
     rules: ClassVar[Rules] = (
         demands('num_tokens', lambda c: c.num_tokens, 'there is no input. Give a name and a vocabulary, as in dict(note=128).'),
-        demands('num_tokens', lambda c: all(fits(n) for n in c.num_tokens), 'names become names of parameters: no dot, not empty.'),
-        demands('num_tokens', lambda c: all(v > 0 for v in c.num_tokens.values()), 'every vocabulary has at least one token.'),
+        *vocabularies('num_tokens'),
     )
-
-
-def fits(name: Any) -> bool:
-    """Whether a name can stand in the names of parameters."""
-    return isinstance(name, str) and name != '' and '.' not in name
 
 
 @configured(MultiInputConfig)

@@ -13,7 +13,7 @@ from x_transformers.inputs import askable, expect_broadcast, expect_kind
 from x_transformers.models.ask import Ask, asks
 from x_transformers.models.body import Body, assignable, make_positions
 from x_transformers.models.checks import check_ids
-from x_transformers.models.config import BodyFlags, ModelFlags
+from x_transformers.models.config import BodyFlags, ModelFlags, vocabularies
 from x_transformers.models.heads import Named, TiedLogits, count_ids, count_logits, mix, sigsoftmax
 from x_transformers.positions.embeddings import AbsolutePositionalEmbedding, TokenEmbedding
 
@@ -57,6 +57,7 @@ class TokenFlags(BodyFlags):
             lambda c: c.emb_dim in (None, c.stack.dim),
             'embeddings of another width than the stack have no common table.',
         ),
+        *vocabularies('embed_num_tokens'),
         at_most_one('return_only_embed', 'tie_embedding', 'num_output_heads', 'to_logits'),
         excludes('mixture_of_softmax', 'num_output_heads', 'a mixture is made of the logits of one head. Leave one out.'),
         excludes('logits_dim', 'tie_embedding', 'the table has as many logits as tokens. Leave one out.'),
@@ -153,8 +154,11 @@ class TransformerWrapper(Body):
             count = count_ids(self.embeds[f'{name}_embed'])
             if count is not None and askable(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < count:
                 raise InputError(f'embed_ids[{name!r}] runs from {int(ids.min())} to {int(ids.max())}, expected 0 to {count - 1}')
-        if ask.to_logits_kwargs and isinstance(self.to_logits, TiedLogits):
-            raise InputError(f'to_logits_kwargs={sorted(ask.to_logits_kwargs)} has no use: with tie_embedding=True the head takes nothing')
+        if ask.token_emb_kwargs and type(self.token_emb) is TokenEmbedding:
+            raise InputError(f'token_emb_kwargs={sorted(ask.token_emb_kwargs)} has no use: only a token_emb of your own takes keywords')
+        heads = self.to_logits if isinstance(self.to_logits, nn.ModuleList) else [self.to_logits]
+        if ask.to_logits_kwargs and any(type(head) in (nn.Linear, TiedLogits) for head in heads):
+            raise InputError(f'to_logits_kwargs={sorted(ask.to_logits_kwargs)} has no use: only a to_logits of your own takes keywords')
 
     def embed_inputs(self, x: Any, ask: Ask) -> Tensor:
         z: Tensor = self.token_emb(x, **(ask.token_emb_kwargs or {}))

@@ -124,4 +124,4 @@ class ViTransformerWrapper(nn.Module):
                 f'{self.pos_embedding.shape[1]}; shrink it, or build the model with a larger image_size'
             )
         if inputs and not torch.compiler.is_compiling():
-            check_names(inputs, self.attn_layers, ('return_embeddings', 'return_logits_and_embeddings'))
+            check_names(inputs, self, ('return_embeddings', 'return_logits_and_embeddings'))
