@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from x_transformers.errors import InputError
-from x_transformers.flags import Rules, configured, demands, flag
+from x_transformers.errors import FlagError, InputError
+from x_transformers.flags import Rules, configured, flag
 from x_transformers.inputs import expect
 from x_transformers.models.ask import Ask, asks
 from x_transformers.models.body import Body, make_positions
@@ -21,13 +21,12 @@ from x_transformers.models.heads import Named, count_ids
 class MultiInputConfig(ModelFlags):
     """The flags of `MultiInputTransformerWrapper` besides those of its layer stack."""
 
-    num_tokens: dict = flag(doc='Names of the inputs, and the size of the vocabulary of each.')
+    num_tokens: dict = flag(
+        {}, 'Names of the inputs, and the size of the vocabulary of each; there must be one.', example={'num_tokens': {'note': 9}}
+    )
     return_only_embed: bool = flag(False, 'No heads: embeddings are returned.')
 
-    rules: ClassVar[Rules] = (
-        demands('num_tokens', lambda c: c.num_tokens, 'there is no input. Give a name and a vocabulary, as in dict(note=128).'),
-        *vocabularies('num_tokens'),
-    )
+    rules: ClassVar[Rules] = vocabularies('num_tokens')
 
 
 @configured(MultiInputConfig)
@@ -44,6 +43,8 @@ class MultiInputTransformerWrapper(Body):
     def __init__(self, **keywords: Any):
         super().__init__()
         cfg = self.config = MultiInputConfig.of(None, (), keywords)
+        if not cfg.num_tokens:
+            raise FlagError('num_tokens={} leaves no input; give a name and a vocabulary, as in dict(note=128)')
         dim, width = cfg.attn_layers.dim, cfg.emb_dim or cfg.attn_layers.dim
         self._keep_settings(cfg, width)
         self.num_tokens = cfg.num_tokens
