@@ -167,7 +167,7 @@ def test_no_flag_is_dead(case: Model) -> None:
         rest['dim_out'] = 3
     net, without = case.build(), case.build(flags=rest)
     if last == 'train_max_recycle_steps':
-        assert max(net.train().steps(ASKED) for _ in range(40)) == 2 < max(without.train().steps(ASKED) for _ in range(40))
+        assert max(net.train()._steps(ASKED) for _ in range(40)) == 2 < max(without.train()._steps(ASKED) for _ in range(40))
         return
     if {n: t.shape for n, t in net.state_dict().items()} != {n: t.shape for n, t in without.state_dict().items()}:
         return
