@@ -112,7 +112,7 @@ INPUTS: dict[str, tuple[type[Exception], Callable[[], Any], tuple[str, ...]]] = 
     'a mask of floats': (InputError, lambda: net()(IDS, mask=torch.ones(2, 8)), ('mask', 'torch.float32', 'torch.bool')),
     'an attention mask of another size': (InputError, lambda: net()(IDS, attn_mask=torch.ones(3, 3).bool()), ('attn_mask', '(3, 3)', '8')),
     'padding for other rows': (InputError, lambda: net()(IDS, seq_start_pos=torch.zeros(3).long()), ('seq_start_pos', '(3,)')),
-    'positions of another type': (InputError, lambda: net()(IDS, pos=torch.arange(8).int()), ('pos', 'torch.int32', 'torch.long')),
+    'positions of another type': (InputError, lambda: net()(IDS, pos=torch.ones(8).bool()), ('pos', 'torch.bool', 'numbers')),
     'positions beyond the table': (InputError, lambda: net()(IDS, pos=torch.arange(8) + 100), ('100 to 107', 'max_seq_len=16')),
     'a temperature beyond all': (InputError, lambda: model().generate(IDS, 2, temperature=float('nan')), ('temperature=nan',)),
     'a context nobody reads': (InputError, lambda: net()(IDS, context=X), ('context', 'cross_attend=True')),

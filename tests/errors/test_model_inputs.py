@@ -22,6 +22,7 @@ from x_transformers import (
     XValTransformerWrapper,
 )
 from x_transformers.errors import DecodeError, FlagError, InputError
+from x_transformers.layers import LayerIntermediates
 
 SMALL = {'dim': 16, 'depth': 1, 'heads': 2}
 IDS, X, NUM = torch.arange(8).view(2, 4), torch.zeros(2, 4, 3), torch.zeros(2, 4)
@@ -83,6 +84,11 @@ FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     'variances of no head': (lambda: vectors(dim_out=None, probabilistic=True), ('probabilistic=True', 'dim_out')),
     'a number beyond the vocabulary': (lambda: numbers(numerical_token_id=9), ('numerical_token_id=9', 'num_tokens')),
     'no input': (lambda: several(num_tokens={}), ('num_tokens={}', 'vocabulary')),
+    'a table of no ids': (lambda: tokens(embed_num_tokens={'a': 0}), ("embed_num_tokens={'a': 0}", 'at least one token')),
+    'a table of less': (lambda: tokens(embed_num_tokens={'a': -1}), ("embed_num_tokens={'a': -1}", 'at least one token')),
+    'a table of halves': (lambda: tokens(embed_num_tokens={'a': 2.5}), ("embed_num_tokens={'a': 2.5}", 'whole number')),
+    'a table with a dot': (lambda: tokens(embed_num_tokens={'a.b': 3}), ("embed_num_tokens={'a.b': 3}", 'no dot')),
+    'a vocabulary of halves': (lambda: several(num_tokens={'a': 2.5}), ("num_tokens={'a': 2.5}", 'whole number')),
     'a name with a dot': (lambda: several(num_tokens={'a.b': 3}), ('num_tokens', 'dot')),
     'an image that is no multiple': (lambda: images(image_size=10), ('image_size=10', 'patch_size')),
     'an image of three sides': (lambda: images(image_size=(8, 8, 8)), ('image_size=(8, 8, 8)', '(height, width)')),
@@ -105,7 +111,34 @@ INPUTS: dict[str, tuple[type[Exception], Callable[[], Any], tuple[str, ...]]] = 
     'passes unsaid': (InputError, lambda: tokens(recycling=True)(IDS), ('recycle_steps=None', 'how often')),
     'a mask for nothing ahead': (InputError, lambda: tokens()(IDS, prepend_mask=BOOL), ('prepend_mask', 'prepend_embeds')),
     'keywords for a table': (
-        InputError, lambda: tokens(tie_embedding=True)(IDS, to_logits_kwargs={'a': 1}), ('to_logits_kwargs', 'tie_embedding=True')),
+        InputError, lambda: tokens(tie_embedding=True)(IDS, to_logits_kwargs={'a': 1}), ('to_logits_kwargs', 'of your own')),
+    'keywords for a linear head': (InputError, lambda: tokens()(IDS, to_logits_kwargs={'a': 1}), ('to_logits_kwargs', 'of your own')),
+    'keywords for several heads': (
+        InputError, lambda: tokens(num_output_heads=2)(IDS, to_logits_kwargs={'a': 1}), ('to_logits_kwargs', 'of your own')),
+    'keywords for the usual table': (InputError, lambda: tokens()(IDS, token_emb_kwargs={'a': 1}), ('token_emb_kwargs', 'of your own')),
+    'keywords as a list': (InputError, lambda: tokens()(IDS, token_emb_kwargs=['a']), ('token_emb_kwargs', 'mapping', 'list')),
+    'further ids as a list': (InputError, lambda: tokens(embed_num_tokens={'c': 9})(IDS, embed_ids=[1]), ('embed_ids', 'mapping', 'list')),
+    'further ids as a list of ids': (
+        InputError, lambda: tokens(embed_num_tokens={'c': 9})(IDS, embed_ids={'c': [1]}), ("embed_ids['c']", 'tensor', 'list')),
+    'a mask as a list': (InputError, lambda: tokens()(IDS, mask=[[True] * 4] * 2), ('mask must be a tensor', 'list')),
+    'positions as a list': (InputError, lambda: tokens()(IDS, pos=[0, 1, 2, 3]), ('pos must be a tensor', 'list')),
+    'more embeddings as a list': (InputError, lambda: tokens()(IDS, sum_embeds=[0.0]), ('sum_embeds must be a tensor', 'list')),
+    'embeddings ahead as a list': (InputError, lambda: tokens()(IDS, prepend_embeds=[0.0]), ('prepend_embeds must be a tensor', 'list')),
+    'padding as a list': (InputError, lambda: tokens()(IDS, seq_start_pos=[0, 1]), ('seq_start_pos must be a tensor', 'list')),
+    'positions as a list beside a cache': (
+        InputError, lambda: tokens()(IDS, pos=[0, 1, 2, 3], cache=LayerIntermediates()), ('pos must be a tensor', 'list')),
+    'padding of less than nothing': (InputError, lambda: tokens()(IDS, seq_start_pos=START - 1), ('seq_start_pos=[-1, 0]', 'from 0')),
+    'positions of no width': (InputError, lambda: tokens()(IDS, pos=torch.zeros(4)), ('pos', '(4,)', '(4, 16)')),
+    'positions of another width': (InputError, lambda: tokens()(IDS, pos=torch.zeros(4, 5)), ('pos', '(4, 5)', '(2, 4, 16)')),
+    'positions of other rows': (InputError, lambda: tokens()(IDS, pos=torch.zeros(3, 4, 16)), ('pos', '(3, 4, 16)', '(2, 4, 16)')),
+    'indices of other rows': (InputError, lambda: tokens()(IDS, pos=torch.zeros(3, 4).long()), ('pos', '(3, 4)', '(2, 4)')),
+    'indices of three axes': (InputError, lambda: tokens()(IDS, pos=torch.zeros(2, 4, 1).long()), ('pos', '(2, 4, 1)', '(2, 4)')),
+    'too few indices': (InputError, lambda: tokens()(IDS, pos=torch.arange(3)), ('pos', '(3,)', '4 tokens')),
+    'positions as answers': (InputError, lambda: tokens()(IDS, pos=BOOL), ('pos', 'torch.bool')),
+    'answers to add': (InputError, lambda: tokens()(IDS, sum_embeds=torch.ones(2, 4, 16).bool()), ('sum_embeds', 'torch.bool', 'floating')),
+    'ids to add': (InputError, lambda: tokens()(IDS, sum_embeds=torch.ones(2, 4, 16).long()), ('sum_embeds', 'torch.int64', 'floating')),
+    'angles for no rotary': (InputError, lambda: tokens()(IDS, rotary_pos_emb=(X, 1.0)), ('rotary_pos_emb', 'rotary_pos_emb=True')),
+    'the age of no cache': (InputError, lambda: tokens()(IDS, cache_age=3), ('cache_age=3', 'without cache')),
     'blocks of a ragged batch': (
         InputError, lambda: tokens(num_memory_tokens=1, memory_tokens_interspersed_every=2)(IDS, seq_start_pos=START),
         ('seq_start_pos', 'memory_tokens_interspersed_every=2')),
@@ -163,6 +196,8 @@ INPUTS: dict[str, tuple[type[Exception], Callable[[], Any], tuple[str, ...]]] = 
     'both and only one': (
         InputError, lambda: images()(torch.zeros(1, 3, 8, 12), True, True), ('return_embeddings', 'return_logits_and_embeddings')),
     'a misspelt input beside an image': (InputError, lambda: images()(torch.zeros(1, 3, 8, 12), contxt=X), ("'contxt'", "'context'")),
+    'a mask beside an image': (
+        InputError, lambda: images()(torch.zeros(1, 3, 8, 12), mask=BOOL), ("'mask'", 'ViTransformerWrapper', "'attn_mask'")),
     'a source of vectors': (InputError, lambda: sides()(X, IDS), ('src', '(2, 4, 3)', 'token ids')),
     'a target of other rows': (InputError, lambda: sides()(IDS, IDS[:1]), ('tgt', '(1, 4)', '(2, any)')),
     'a source mask as numbers': (InputError, lambda: sides()(IDS, IDS, mask=NUM), ('mask', 'torch.bool')),

@@ -167,7 +167,7 @@ def test_no_flag_is_dead(case: Model) -> None:
         rest['dim_out'] = 3
     net, without = case.build(), case.build(flags=rest)
     if last == 'train_max_recycle_steps':
-        assert max(net.train().steps(ASKED) for _ in range(40)) == 2 < max(without.train().steps(ASKED) for _ in range(40))
+        assert max(net.train()._steps(ASKED) for _ in range(40)) == 2 < max(without.train()._steps(ASKED) for _ in range(40))
         return
     if {n: t.shape for n, t in net.state_dict().items()} != {n: t.shape for n, t in without.state_dict().items()}:
         return
@@ -336,8 +336,8 @@ def test_whatever_is_watched_the_outputs_are_the_same(case: Model) -> None:
             out = net(*given, **beside, **dict.fromkeys(watched, True))
             assert apart(case.rows(out[0]), plain) < BOUND, watched
             embeds = net(*given, **beside, **dict.fromkeys(watched, True), return_embeddings=True)[0]
-            assert apart(case.rows(net.logits(embeds)) if net.has_head else [embeds], plain) < BOUND, watched
-            if net.has_head:
+            assert apart(case.rows(net.logits(embeds)) if net._has_head else [embeds], plain) < BOUND, watched
+            if net._has_head:
                 both, read = net(*given, **beside, **dict.fromkeys(watched, True), return_logits_and_embeddings=True)[0]
                 assert apart(case.rows(both), plain) < BOUND
                 assert torch.equal(read, net.read_in(embeds))
@@ -345,7 +345,7 @@ def test_whatever_is_watched_the_outputs_are_the_same(case: Model) -> None:
 
 def refuses(net: Any, watched: tuple[str, ...]) -> bool:
     """States of what cannot decode, entropies of what has no logits."""
-    no_logits = isinstance(net, ContinuousTransformerWrapper) or not net.has_head
+    no_logits = isinstance(net, ContinuousTransformerWrapper) or not net._has_head
     return 'return_state' in watched and bool(net.why_not_decode) or 'return_logit_entropies' in watched and no_logits
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from x_transformers import (
+    AutoregressiveWrapper,
     ContinuousAutoregressiveWrapper,
     ContinuousTransformerWrapper,
     Decoder,
@@ -256,3 +257,123 @@ def test_a_model_exports_with_any_batch_and_length(flags: dict[str, Any]) -> Non
     program = torch.export.export(model, (IDS,), dynamic_shapes=({**sizes},)).module()
     other = IDS[:, :4].repeat(2, 1)
     torch.testing.assert_close(program(other), model(other))
+
+
+MODELS = {
+    'tokens': (TransformerWrapper, {'num_tokens': 9}, (IDS,)),
+    'numbers': (XValTransformerWrapper, {'num_tokens': 9, 'numerical_token_id': 2}, (IDS, random(2, 6))),
+    'vectors': (ContinuousTransformerWrapper, {'dim_in': 3, 'dim_out': 3}, (random(2, 6, 3),)),
+    'several': (MultiInputTransformerWrapper, {'num_tokens': {'a': 9, 'b': 9}}, ({'a': IDS, 'b': IDS},)),
+}
+NO_POSITIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    'rotary': ({'rotary_pos_emb': True}, {}),
+    'T5': ({'rel_pos_bias': True}, {}),
+    'no length': ({}, {'max_seq_len': 0}),
+    'switched off': ({}, {'use_abs_pos_emb': False}),
+}
+
+
+@pytest.mark.parametrize('how', NO_POSITIONS)
+@pytest.mark.parametrize('name', MODELS)
+def test_a_model_without_absolute_positions_adds_zero(name: str, how: str) -> None:
+    (kind, flags, _), (stack, model_flags) = MODELS[name], NO_POSITIONS[how]
+    model = kind(**{'max_seq_len': 8, 'attn_layers': Decoder(**SMALL, **stack), **flags, **model_flags})
+    assert model.pos_emb.val == 0 and model.pos_emb(IDS, pos=IDS) == 0
+    assert not any('pos_emb.' in key for key in model.state_dict() if not key.startswith('attn_layers'))
+    assert model.can_cache_kv_outside_max_seq_len and copy.deepcopy(model).pos_emb(IDS) == 0
+
+
+@pytest.mark.parametrize('stack', [{}, {'rotary_pos_emb': True}])
+def test_a_forward_can_be_done_anew_from_its_parts(stack: dict[str, Any]) -> None:
+    model = net(attn_layers=Decoder(**SMALL, **stack))
+    z = model.post_emb_norm(model.token_emb(IDS) + model.pos_emb(IDS))
+    torch.testing.assert_close(model.to_logits(model.attn_layers(model.project_emb(model.emb_dropout(z)))), model(IDS))
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_a_subclass_may_name_its_attributes_as_it_likes(name: str) -> None:
+    kind, flags, inputs = MODELS[name]
+    names = ['config', 'embed', 'steps', 'frame', 'run', 'pool', 'positions', 'answer', 'through', 'resume', 'shifted', 'finished']
+    names += ['entropies', 'foreign', 'has_head', 'with_learned', 'without_memory', 'new_mems', 'keep_settings', 'add_trunk', 'num_logits']
+
+    class Own(kind):  # type: ignore[valid-type, misc]
+        def __init__(self, **keywords: Any):
+            super().__init__(**keywords)
+            self.probe = nn.Linear(16, 2)
+            for each in names:
+                setattr(self, each, {'mine': 0})
+
+    flags = {'max_seq_len': 8, **flags}
+    model = Own(attn_layers=Decoder(**SMALL), **flags).double()
+    plain = kind(attn_layers=Decoder(**SMALL), **flags).double()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    for watched in ({}, {'return_intermediates': True}, {'return_mems': True}, {'return_state': True}):
+        ours, theirs = model(*inputs, **watched), plain(*inputs, **watched)
+        ours, theirs = (ours[0], theirs[0]) if watched else (ours, theirs)
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_what_generation_asks_a_model_may_be_assigned() -> None:
+    model = net()
+    assert model.can_cache_kv and model.num_logits == 9 and not model.can_cache_kv_outside_max_seq_len
+    model.can_cache_kv, model.num_logits, model.can_cache_kv_outside_max_seq_len = False, 7, True
+    assert (model.can_cache_kv, model.num_logits, model.can_cache_kv_outside_max_seq_len) == (False, 7, True)
+    assert AutoregressiveWrapper(model).generate(IDS[:, :2], 3).shape == (2, 3)
+
+
+def test_a_vocabulary_may_be_extended_by_replacing_tables_and_heads() -> None:
+    model = TransformerWrapper(num_tokens=9, max_seq_len=8, embed_num_tokens={'type': 2}, attn_layers=Decoder(**SMALL))
+    model.token_emb.emb, model.to_logits = nn.Embedding(30, 16), nn.Linear(16, 30, bias=False)
+    model.embeds['type_embed'] = nn.Embedding(4, 16)
+    late = torch.full((1, 6), 25)
+    assert model.num_logits == 30 and model(late, embed_ids={'type': late // 8}).shape == (1, 6, 30)
+    assert AutoregressiveWrapper(model)(late, embed_ids={'type': late[:, 1:] // 8}).isfinite()
+    tied = TransformerWrapper(num_tokens=9, max_seq_len=8, tie_embedding=True, attn_layers=Decoder(**SMALL))
+    tied.token_emb.emb = nn.Embedding(30, 16)
+    assert tied.num_logits == 30 and AutoregressiveWrapper(tied)(late).isfinite()
+    several = MultiInputTransformerWrapper(num_tokens={'a': 9}, max_seq_len=8, attn_layers=Decoder(**SMALL))
+    several.embeds['a_embed'], several.to_logits['a'] = nn.Embedding(30, 16), nn.Linear(16, 30)
+    assert several({'a': late})['a'].shape == (1, 6, 30)
+    numbers = XValTransformerWrapper(num_tokens=9, numerical_token_id=2, max_seq_len=8, attn_layers=Decoder(**SMALL))
+    numbers.token_emb.emb, numbers.to_logits = nn.Embedding(30, 16), nn.Linear(16, 30)
+    assert XValAutoregressiveWrapper(numbers)(late, torch.ones(1, 6)).isfinite()
+
+
+def test_a_head_of_your_own_has_as_many_logits_as_it_likes() -> None:
+    class Head(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.pad(x, (0, 9))
+
+    model = net(to_logits=Head())
+    assert model.num_logits is None and AutoregressiveWrapper(model)(IDS).isfinite() and net(num_output_heads=2).num_logits == 9
+
+
+def test_named_modules_are_a_module_dict() -> None:
+    model = MultiInputTransformerWrapper(num_tokens={'a': 9, 'keys': 5}, max_seq_len=8, attn_layers=Decoder(**SMALL))
+    assert isinstance(model.embeds, nn.ModuleDict) and isinstance(model.to_logits, nn.ModuleDict)
+    assert list(model.embeds.keys()) == ['a_embed', 'keys_embed'] and 'a' in model.to_logits
+    assert [head.out_features for head in model.to_logits.values()] == [9, 5]
+    assert {name: head.out_features for name, head in model.to_logits.items()} == {'a': 9, 'keys': 5}
+    assert [key for key in model.state_dict() if key.startswith(('embeds', 'to_logits'))] == [
+        'embeds.a_embed.weight', 'embeds.keys_embed.weight', 'to_logits.a.weight', 'to_logits.keys.weight',
+    ]  # fmt: skip
+
+
+def test_there_is_one_cls_token_by_default_whether_used_or_not() -> None:
+    assert net().num_cls_tokens == 1 and net(attn_layers=Encoder(**SMALL), use_cls_token=True, num_cls_tokens=3).num_cls_tokens == 3
+
+
+@pytest.mark.parametrize('dtype', [torch.int32, torch.int16])
+@pytest.mark.parametrize('flags', [{}, {'scaled_sinu_pos_emb': True}])
+def test_positions_may_be_short_integers(flags: dict[str, Any], dtype: torch.dtype) -> None:
+    model, pos = net(**flags), torch.arange(6).flip(0)
+    torch.testing.assert_close(model(IDS, pos=pos.to(dtype)), model(IDS, pos=pos))
+
+
+@pytest.mark.parametrize('stack', [{}, {'rotary_pos_emb': True}])
+def test_a_loss_is_one_graph(stack: dict[str, Any]) -> None:
+    torch.compiler.reset()
+    model = AutoregressiveWrapper(net(attn_layers=Decoder(**SMALL, **stack), embed_num_tokens={'keys': 9}))
+    given = {'embed_ids': {'keys': IDS[:, 1:]}}
+    compiled = torch.compile(model, fullgraph=True, backend='eager')
+    torch.testing.assert_close(compiled(IDS, **given), model(IDS, **given))

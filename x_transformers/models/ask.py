@@ -69,7 +69,7 @@ class Ask:
         """What belongs to the last `new` of `n` tokens."""
         cut: Callable[..., Any] = lambda t, axis: latest(t, n, new, axis)
         stack = dict(self.stack)
-        for name in CONDITIONS:
+        for name in BY_TOKEN:
             if stack.get(name) is not None and stack[name].ndim == 3:
                 stack[name] = cut(stack[name], -2)
         if 'self_attn_kv_mask' in stack:
@@ -84,7 +84,7 @@ class Ask:
         )
 
 
-CONDITIONS = ('condition', 'in_attn_cond')  # (b, d) for a whole row, or (b, n, d) by token
+BY_TOKEN = ('condition', 'in_attn_cond')  # (b, d) for a whole row, or (b, n, d) by token
 NAMES = tuple(f.name for f in fields(Ask) if f.name != 'stack')
 
 
@@ -104,7 +104,7 @@ def asks(*order: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             taken = [given.pop(name) for name in inputs]
             own = {name: given.pop(name) for name in NAMES if name in given}
             if given and not torch.compiler.is_compiling():
-                check_names(given, self.attn_layers)
+                check_names(given, self, [name for name in NAMES if name not in self._foreign])
             return forward(self, *taken, Ask(**own, stack=given))
 
         positional, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
@@ -132,12 +132,12 @@ def bound(names: tuple[str, ...], args: tuple[Any, ...], keywords: Mapping[str, 
     return {**by_position, **keywords}
 
 
-def check_names(given: Mapping[str, Any], stack: Any) -> None:
-    """Whether the layer stack takes every input that the model does not."""
-    known = stack_inputs(type(stack))
+def check_names(given: Mapping[str, Any], model: Any, own: Sequence[str]) -> None:
+    """Whether the layer stack takes every input that the model does not; `own` are those of the model."""
+    known = stack_inputs(type(model.attn_layers))
     for name in given:
         if name not in known:
-            refuse_unknown(name, [*NAMES, *known], type(stack).__name__, known)
+            refuse_unknown(name, [*own, *known], type(model).__name__, known)
 
 
 def stack_inputs(kind: type) -> list[str]:

@@ -1,13 +1,14 @@
 """The body that every model over tokens shares: embeddings, what stands ahead of them, the layer stack, and what is returned.
 
 A model is a body with an input adapter (`embed_inputs`: inputs to embeddings) and an output adapter (`read_out`: embeddings to
-outputs). Everything between, and all that can be asked for, is here once.
+outputs). Everything between, and all that can be asked for, is here once. Subclasses set attributes of any name, so what is no
+adapter and was no attribute in 2.0.1 has an underscore, and a forward reads parts instead of `config`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -18,28 +19,38 @@ from x_transformers.cache import new_tokens
 from x_transformers.errors import DecodeError, InputError
 from x_transformers.layers import AttentionLayers, LayerIntermediates
 from x_transformers.models.ask import Ask
-from x_transformers.models.checks import check_call
+from x_transformers.models.checks import check_call, check_kinds
 from x_transformers.models.entries import Entries
 from x_transformers.models.heads import calc_entropy, calc_z_loss
 from x_transformers.models.memory_tokens import strip, unweave
 from x_transformers.norms import LayerNorm
 from x_transformers.positions.embeddings import AbsolutePositionalEmbedding, ScaledSinusoidalEmbedding
 from x_transformers.state import StackState, map_tensors, tensors
-from x_transformers.toolbox import masked_mean
+from x_transformers.toolbox import always, masked_mean
+
+
+class assignable:
+    """A property that gives way to a value that was assigned to it."""
+
+    def __init__(self, ask: Callable[[Any], Any]):
+        self.ask, self.__doc__ = ask, ask.__doc__
+
+    def __get__(self, model: Any, kind: type | None = None) -> Any:
+        return self if model is None else self.ask(model)
 
 
 class Body(nn.Module):
     """What models share. It has no constructor: a model builds the parts in its own order, by the methods below."""
 
     config: Any
-    pos_emb: nn.Module | None
+    pos_emb: Any  # a module, or `always(0)` as in 2.0.1: what re-does a forward may add it in every model
     attn_layers: AttentionLayers
-    accumulates_mems: ClassVar[bool] = True  # whether returned memories hold the given ones too
-    foreign: ClassVar[tuple[str, ...]] = ('embed_ids', 'token_emb_kwargs', 'to_logits_kwargs')  # inputs that the adapters do not take
+    _accumulates_mems: ClassVar[bool] = True  # whether returned memories hold the given ones too
+    _foreign: ClassVar[tuple[str, ...]] = ('embed_ids', 'token_emb_kwargs', 'to_logits_kwargs')  # inputs that the adapters do not take
 
     # ------------------------------------------------------------------ building
 
-    def keep_settings(self, cfg: Any, width: int) -> None:
+    def _keep_settings(self, cfg: Any, width: int) -> None:
         """The numbers that code around models reads."""
         self.emb_dim, self.max_seq_len = width, cfg.max_seq_len
         self.max_mem_len, self.shift_mem_down = cfg.max_mem_len, cfg.shift_mem_down
@@ -49,9 +60,9 @@ class Body(nn.Module):
         self.attn_z_loss_weight = cfg.attn_z_loss_weight
         self.recycling, self.train_max_recycle_steps = cfg.recycling, cfg.train_max_recycle_steps
         self.average_pool_embed = cfg.average_pool_embed
-        self.num_cls_tokens = cfg.num_cls_tokens if cfg.use_cls_token else 0
+        self.num_cls_tokens = cfg.num_cls_tokens  # 1 where there are none, as in 2.0.1; `_cls_tokens` counts
 
-    def add_trunk(self, cfg: Any, width: int) -> None:
+    def _add_trunk(self, cfg: Any, width: int) -> None:
         """From summed embeddings to the layer stack."""
         dim = cfg.attn_layers.dim
         self.post_emb_norm = LayerNorm(width) if cfg.post_emb_norm else nn.Identity()
@@ -59,13 +70,13 @@ class Body(nn.Module):
         self.project_emb = nn.Linear(width, dim) if width != dim else nn.Identity()
         self.attn_layers = cfg.attn_layers
 
-    def add_recycling_and_cls(self, cfg: Any) -> None:
+    def _add_recycling_and_cls(self, cfg: Any) -> None:
         """What only some models have: a way back to the input, and tokens that stand for the sequence."""
         dim = cfg.attn_layers.dim
         self.recycled_proj = nn.Linear(dim, dim, bias=False) if cfg.recycling else None
         self.cls_token = nn.Parameter(0.02 * torch.randn(cfg.num_cls_tokens, dim)) if cfg.use_cls_token else None
 
-    def add_memory_tokens(self, cfg: Any) -> None:
+    def _add_memory_tokens(self, cfg: Any) -> None:
         if self.num_memory_tokens:
             self.memory_tokens = nn.Parameter(torch.randn(self.num_memory_tokens, cfg.attn_layers.dim))
 
@@ -88,14 +99,19 @@ class Body(nn.Module):
         raise NotImplementedError
 
     @property
-    def has_head(self) -> bool:
+    def _has_head(self) -> bool:
         return True
+
+    @property
+    def _cls_tokens(self) -> int:
+        """How many tokens stand for the sequence."""
+        return 0 if self.cls_token is None else len(self.cls_token)
 
     def logits(self, x: Tensor, **kwargs: Any) -> Any:
         """Embeddings (..., dim), as `return_embeddings` gives them, to outputs."""
         return self.read_out(x, **kwargs)
 
-    def entropies(self, outputs: Any) -> Any:
+    def _entropies(self, outputs: Any) -> Any:
         """Entropy of each distribution in the outputs."""
         return map_tensors(calc_entropy, outputs)
 
@@ -113,7 +129,7 @@ class Body(nn.Module):
             )
         if self.average_pool_embed:
             return 'average_pool_embed=True makes one output of the whole sequence, so outputs cannot be made in pieces'
-        if self.num_cls_tokens:
+        if self._cls_tokens:
             return 'use_cls_token=True makes the outputs of tokens that stand ahead of the sequence, so none can be made of later tokens'
         return self.attn_layers.why_not_decode
 
@@ -122,13 +138,15 @@ class Body(nn.Module):
         """Why this model, as it is now, has nothing to go on from, or None."""
         return self.why_not_decode or self.attn_layers.why_no_state
 
-    @property
+    @assignable
     def can_cache_kv(self) -> bool:
+        """Whether generation may keep a state."""
         return self.why_not_decode is None
 
-    @property
+    @assignable
     def can_cache_kv_outside_max_seq_len(self) -> bool:
-        return self.pos_emb is None and not self.num_memory_tokens
+        """Whether that state may slide along when a sequence outgrows `max_seq_len`."""
+        return isinstance(self.pos_emb, always) and not self.num_memory_tokens
 
     def empty_state(self, capacity: int | None = None) -> StackState:
         """The state before the first token; `capacity` preallocates room for so many tokens."""
@@ -136,21 +154,22 @@ class Body(nn.Module):
 
     # ------------------------------------------------------------------ the one path
 
-    def run(self, x: Any, ask: Ask) -> Any:
+    def _run(self, x: Any, ask: Ask) -> Any:
         """Inputs, all of them or the new ones, to what is asked for."""
-        x, ask = self.resume(x, ask)
+        check_kinds(ask)
+        x, ask = self._resume(x, ask)
         if (not ask.first or ask.return_state) and self.why_no_state:
             raise DecodeError(self.why_no_state)
         self.check_inputs(x, ask)
-        steps = self.steps(ask)
+        steps = self._steps(ask)
         check_call(self, tensors(x)[0], ask)
-        tokens = self.frame(self.embed(x, ask), ask)
-        entries = self.with_learned(tokens, ask)
-        out, seen = self.through(entries, ask, steps)
-        out = self.without_memory(out, seen, entries, ask)
-        return self.answer(self.pool(out, tokens), seen, ask)
+        tokens = self._frame(self._embed(x, ask), ask)
+        entries = self._with_learned(tokens, ask)
+        out, seen = self._through(entries, ask, steps)
+        out = self._without_memory(out, seen, entries, ask)
+        return self._answer(self._pool(out, tokens), seen, ask)
 
-    def resume(self, x: Any, ask: Ask) -> tuple[Any, Ask]:
+    def _resume(self, x: Any, ask: Ask) -> tuple[Any, Ask]:
         """2.0.1's cache as a state, and of what was given the part that is new."""
         if ask.state is not None and not isinstance(ask.state, StackState):
             raise InputError(f'state is a {type(ask.state).__name__}, expected what an earlier call returned with return_state=True')
@@ -169,24 +188,22 @@ class Body(nn.Module):
         ask = replace(ask, state=state, stack=stack, seq_start_pos=start).of_latest(n, new)
         return map_tensors(lambda t: t[:, n - new :], x), ask
 
-    def embed(self, x: Any, ask: Ask) -> Tensor:
+    def _embed(self, x: Any, ask: Ask) -> Tensor:
         """Inputs to normed embeddings (b, n, emb_dim) with positions."""
-        z = self.embed_inputs(x, ask) + self.positions(x, ask)
+        z = self.embed_inputs(x, ask) + self._positions(x, ask)
         return self.post_emb_norm(z if ask.sum_embeds is None else z + ask.sum_embeds)
 
-    def positions(self, x: Any, ask: Ask) -> Any:
+    def _positions(self, x: Any, ask: Ask) -> Any:
         """The position term: one of the caller's own, or that of the positions."""
         if ask.pos is not None and ask.pos.is_floating_point():
             return ask.pos
-        if self.pos_emb is None:
-            return 0.0
         x = tensors(x)[0]
-        pos = ask.pos
+        pos = None if ask.pos is None else ask.pos.long()
         if pos is None and ask.seen:
             pos = torch.arange(ask.seen, ask.seen + x.shape[1], device=x.device)
         return self.pos_emb(x, pos=pos, seq_start_pos=ask.seq_start_pos)
 
-    def frame(self, z: Tensor, ask: Ask) -> Entries:
+    def _frame(self, z: Tensor, ask: Ask) -> Entries:
         """Embeddings (b, n, emb_dim) with those that the caller put ahead, as wide as the stack."""
         entries = Entries(z, ask.mask, ask.stack.get('self_attn_kv_mask'), ask.seq_start_pos)
         if ask.prepend_embeds is not None and ask.first:
@@ -196,7 +213,7 @@ class Body(nn.Module):
             z = z * self.emb_frac_gradient + z.detach() * (1 - self.emb_frac_gradient)
         return replace(entries, z=self.project_emb(self.emb_dropout(z)))
 
-    def with_learned(self, entries: Entries, ask: Ask) -> Entries:
+    def _with_learned(self, entries: Entries, ask: Ask) -> Entries:
         """CLS tokens and memory tokens ahead, where nothing came before."""
         if self.cls_token is not None:
             entries = entries.put(self.cls_token)
@@ -205,9 +222,9 @@ class Body(nn.Module):
         period = self.memory_tokens_interspersed_every
         return entries.weave(self.memory_tokens, period) if period else entries.put(self.memory_tokens)
 
-    def through(self, entries: Entries, ask: Ask, steps: int) -> tuple[Tensor, LayerIntermediates]:
+    def _through(self, entries: Entries, ask: Ask, steps: int) -> tuple[Tensor, LayerIntermediates]:
         """The layer stack, `steps` times; only the last pass has a gradient and is seen (AlphaFold 2's recycling)."""
-        inputs = self.stack_inputs(entries, ask)
+        inputs = self._stack_inputs(entries, ask)
         carried: Any = 0.0
         for _ in range(steps - 1):
             with torch.no_grad():
@@ -227,9 +244,9 @@ class Body(nn.Module):
             intermediates.state = replace(intermediates.state, extra=entries.ahead)
         return out, intermediates
 
-    def stack_inputs(self, entries: Entries, ask: Ask) -> dict[str, Any]:
+    def _stack_inputs(self, entries: Entries, ask: Ask) -> dict[str, Any]:
         """What the layer stack gets besides embeddings."""
-        inputs = {**ask.stack, 'mask': entries.mask, 'mems': self.shifted(ask), 'mem_masks': ask.mem_masks}
+        inputs = {**ask.stack, 'mask': entries.mask, 'mems': self._shifted(ask), 'mem_masks': ask.mem_masks}
         if entries.visible is not None:
             inputs['self_attn_kv_mask'] = entries.visible
         if ask.stack.get('prefix_attn_len') is not None:
@@ -237,13 +254,13 @@ class Body(nn.Module):
         resumed = {'state': ask.state} if ask.cache is None else {'cache': ask.cache, 'cache_age': entries.z.shape[1]}
         return {**inputs, **resumed, 'seq_start_pos': entries.start}
 
-    def shifted(self, ask: Ask) -> Sequence[Tensor | None] | None:
+    def _shifted(self, ask: Ask) -> Sequence[Tensor | None] | None:
         """The memories, each from the layer `shift_mem_down` above (2012.15688)."""
         if not ask.mems or not self.shift_mem_down or not ask.first:
             return ask.mems
         return [*ask.mems[self.shift_mem_down :], *ask.mems[: self.shift_mem_down]]
 
-    def steps(self, ask: Ask) -> int:
+    def _steps(self, ask: Ask) -> int:
         """How often the stack runs."""
         if ask.recycle_steps is None and self.recycling and self.training:
             return 1 + random.randrange(self.train_max_recycle_steps)
@@ -253,7 +270,7 @@ class Body(nn.Module):
             raise InputError(f'recycle_steps={ask.recycle_steps!r} is not possible; outside of training, give how often the stack runs')
         return ask.recycle_steps or 1
 
-    def without_memory(self, out: Tensor, seen: LayerIntermediates, entries: Entries, ask: Ask) -> Tensor:
+    def _without_memory(self, out: Tensor, seen: LayerIntermediates, entries: Entries, ask: Ask) -> Tensor:
         """Outputs of the memory tokens are shown, not returned."""
         if not self.num_memory_tokens or not ask.first:
             return out
@@ -263,29 +280,29 @@ class Body(nn.Module):
             seen.memory_tokens, out = strip(out, self.num_memory_tokens, entries.start)
         return out
 
-    def pool(self, out: Tensor, tokens: Entries) -> Tensor:
+    def _pool(self, out: Tensor, tokens: Entries) -> Tensor:
         """What the head reads: every token, their mean, or the CLS tokens."""
         if self.average_pool_embed:
             return masked_mean(out, tokens.valid())
-        if self.num_cls_tokens:
-            return strip(out, self.num_cls_tokens, tokens.start)[0].squeeze(1)
+        if self._cls_tokens:
+            return strip(out, self._cls_tokens, tokens.start)[0].squeeze(1)
         return out
 
     # ------------------------------------------------------------------ what is returned
 
-    def answer(self, embeds: Tensor, seen: LayerIntermediates, ask: Ask) -> Any:
+    def _answer(self, embeds: Tensor, seen: LayerIntermediates, ask: Ask) -> Any:
         """Outputs or embeddings, and beside them what else is asked for."""
-        wanted = self.has_head and (not ask.return_embeddings or ask.return_logits_and_embeddings)
+        wanted = self._has_head and (not ask.return_embeddings or ask.return_logits_and_embeddings)
         outputs = self.read_out(embeds, **(ask.to_logits_kwargs or {})) if wanted or ask.return_logit_entropies else None
         result = (outputs, self.read_in(embeds)) if ask.return_logits_and_embeddings else outputs if wanted else embeds
         if ask.return_logit_entropies:
-            seen.logit_entropies = self.entropies(outputs)
+            seen.logit_entropies = self._entropies(outputs)
         if ask.return_attn_z_loss:
             weight = self.attn_z_loss_weight if ask.attn_z_loss_weight is None else ask.attn_z_loss_weight
             scores = [each.pre_softmax_attn for each in seen.attn_intermediates or ()]
             seen.attn_z_loss = calc_z_loss(scores, weight=weight)  # type: ignore[arg-type]
         if ask.return_mems:
-            seen.mems = self.new_mems(seen.memories or [], self.shifted(ask))
+            seen.mems = self._new_mems(seen.memories or [], self._shifted(ask))
         if ask.with_intermediates:
             return result, seen
         if ask.return_mems:
@@ -294,17 +311,17 @@ class Body(nn.Module):
             return result, [each.post_softmax_attn for each in seen.attn_intermediates or ()]
         return (result, seen.state) if ask.return_state else result
 
-    def new_mems(self, memories: Sequence[Tensor], mems: Sequence[Tensor | None] | None) -> list[Tensor]:
+    def _new_mems(self, memories: Sequence[Tensor], mems: Sequence[Tensor | None] | None) -> list[Tensor]:
         """What the next segment gets as `mems`: each self-attention's inputs, where they accumulate with the memory it had."""
-        before = [*((mems or ()) if self.accumulates_mems else ()), *(None for _ in memories)]
+        before = [*((mems or ()) if self._accumulates_mems else ()), *(None for _ in memories)]
         joined = [new if m is None else torch.cat((m, new), dim=1) for m, new in zip(before, memories, strict=False)]
         return [t[:, -self.max_mem_len :].detach() for t in joined]
 
 
-def make_positions(cfg: Any, width: int, l2norm_embed: bool = False) -> nn.Module | None:
-    """Absolute positions, where wanted."""
+def make_positions(cfg: Any, width: int, l2norm_embed: bool = False) -> Any:
+    """Absolute positions, where wanted; otherwise zero."""
     if not cfg.has_positions or not cfg.use_abs_pos_emb or cfg.attn_layers.disable_abs_pos_emb:
-        return None
+        return always(0)
     if cfg.scaled_sinu_pos_emb:
         return ScaledSinusoidalEmbedding(width)
     return AbsolutePositionalEmbedding(width, cfg.max_seq_len, l2norm_embed)

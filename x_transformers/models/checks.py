@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from x_transformers.checks import check, check_prefix
 from x_transformers.entry import Inputs
 from x_transformers.errors import DecodeError, InputError
-from x_transformers.inputs import askable, expect, expect_broadcast, expect_optional
-from x_transformers.models.ask import CONDITIONS, Ask
+from x_transformers.inputs import askable, expect, expect_broadcast, expect_kind, expect_optional, expect_positions
+from x_transformers.models.ask import BY_TOKEN, Ask
 from x_transformers.positions.embeddings import AbsolutePositionalEmbedding
 
 
-def check_ids(name: str, x: Any, num_tokens: int, source: str, hint: str) -> None:
-    """`x` must hold at least one sequence of ids, each one of the vocabulary that `source` gives the size of."""
+def check_ids(name: str, x: Any, num_tokens: int | None, source: str, hint: str) -> None:
+    """`x` must hold at least one sequence of ids, each one of the vocabulary that `source` gives the size of (None: unknown)."""
     expect(name, x, (None, None), 'int', hint)
     if 0 in x.shape:
         raise InputError(f'{name} has shape {tuple(x.shape)}: there must be at least one sequence of at least one token')
-    if not askable(x):
+    if num_tokens is None or not askable(x):
         return
     low, high = int(x.min()), int(x.max())
     if low < 0 or high >= num_tokens:
@@ -31,15 +32,34 @@ def check_ids(name: str, x: Any, num_tokens: int, source: str, hint: str) -> Non
         )
 
 
+def check_kinds(ask: Ask) -> None:
+    """Tensors are tensors and mappings are mappings, before anything is asked of them."""
+    for kind, names in KINDS.items():
+        for name in names:
+            value = getattr(ask, name)
+            if value is not None and not isinstance(value, kind):
+                raise InputError(f'{name} must be a {kind.__name__.lower()}, got {type(value).__name__}')
+    for name, ids in (ask.embed_ids or {}).items():
+        if not isinstance(ids, Tensor):
+            raise InputError(f'embed_ids[{name!r}] must be a tensor, got {type(ids).__name__}')
+
+
+KINDS = {
+    Tensor: ('mask', 'pos', 'prepend_embeds', 'prepend_mask', 'sum_embeds', 'seq_start_pos'),
+    Mapping: ('embed_ids', 'token_emb_kwargs', 'to_logits_kwargs'),
+}
+
+
 def check_call(model: Any, x: Tensor, ask: Ask) -> None:
     """Everything beside the inputs themselves, for x (b, n, ...)."""
     b, n = x.shape[:2]
-    for name in model.foreign:
+    for name in model._foreign:
         if getattr(ask, name):
             raise InputError(f'{name} was given, but {type(model).__name__} has no use for it; leave it out')
     expect_optional('mask', ask.mask, (b, n), 'bool')
-    check_positions(model.pos_emb, x, ask, model.max_seq_len)
+    check_positions(model, x, ask)
     if ask.sum_embeds is not None:
+        expect_kind('sum_embeds', ask.sum_embeds, 'float', 'it is added to the embeddings')
         expect_broadcast('sum_embeds', ask.sum_embeds, (b, n, model.emb_dim))
     if ask.prepend_mask is not None and ask.prepend_embeds is None:
         raise InputError('prepend_mask was given without prepend_embeds; it says which of them are there')
@@ -48,15 +68,26 @@ def check_call(model: Any, x: Tensor, ask: Ask) -> None:
         expect_optional('prepend_mask', ask.prepend_mask, tuple(ask.prepend_embeds.shape[:2]), 'bool')
     check_returns(model, ask)
     check_ahead(model, x, ask)
+    check_useless(model, ask)
     if not torch.compiler.is_compiling():
         check_stack(model, x, ask)
 
 
-def check_positions(pos_emb: nn.Module | None, x: Tensor, ask: Ask, limit: int) -> None:
-    """Positions are long indices within the table, or an embedding of your own; padding is a number per row."""
-    pos, n = ask.pos, x.shape[1]
-    expect_optional('seq_start_pos', ask.seq_start_pos, (x.shape[0],), 'int', 'it is the number of padding tokens of each row')
-    learned = isinstance(pos_emb, AbsolutePositionalEmbedding)
+def check_useless(model: Any, ask: Ask) -> None:
+    """Inputs that would change nothing. An age of 1 is what 2.0.1 takes without a cache, as the first call of a loop gives it."""
+    if ask.cache is None and ask.stack.get('cache_age') not in (None, 1):
+        raise InputError(f'cache_age={ask.stack["cache_age"]!r} was given without cache; it is how many of the given tokens are new to it')
+    if ask.stack.get('rotary_pos_emb') is not None and model.attn_layers.rotary_pos_emb is None:
+        raise InputError('rotary_pos_emb was given, but the layer stack was built without rotary_pos_emb=True; leave it out')
+
+
+def check_positions(model: Any, x: Tensor, ask: Ask) -> None:
+    """Positions are indices within the table, or an embedding of your own; padding is a number per row."""
+    pos, (b, n), limit = ask.pos, x.shape[:2], model.max_seq_len
+    expect_optional('seq_start_pos', ask.seq_start_pos, (b,), 'int', 'it is the number of padding tokens of each row')
+    if ask.seq_start_pos is not None and askable(ask.seq_start_pos) and int(ask.seq_start_pos.min()) < 0:
+        raise InputError(f'seq_start_pos={ask.seq_start_pos.tolist()}, expected the number of padding tokens of each row, from 0')
+    learned = isinstance(model.pos_emb, AbsolutePositionalEmbedding)
     if pos is None:
         if learned and ask.seen + n > limit:
             raise InputError(
@@ -64,12 +95,13 @@ def check_positions(pos_emb: nn.Module | None, x: Tensor, ask: Ask, limit: int) 
                 'shorten it, raise max_seq_len, or use relative positions (rotary_pos_emb=True)'
             )
         return
-    if pos.shape[-2 if pos.is_floating_point() else -1] not in (1, n):
-        raise InputError(f'pos has shape {tuple(pos.shape)}, expected a position for each of {n} tokens')
     if pos.is_floating_point():
-        return
-    if pos.dtype != torch.long:
-        raise InputError(f'pos has dtype {pos.dtype}, expected torch.long indices, or a float position embedding')
+        if pos.ndim not in (2, 3):
+            shapes = f'({n}, {model.emb_dim}) or ({b}, {n}, {model.emb_dim})'
+            raise InputError(f'pos has shape {tuple(pos.shape)}, expected {shapes}: floats are an embedding')
+        return expect_broadcast('pos', pos, (b, n, model.emb_dim))
+    expect_positions('pos', pos, b, (n, 1))
+    expect_kind('pos', pos, 'int', 'or a position embedding of your own')
     if learned and askable(pos):
         low, high = int(pos.min()), int(pos.max())
         if low < 0 or high >= limit:
@@ -78,17 +110,17 @@ def check_positions(pos_emb: nn.Module | None, x: Tensor, ask: Ask, limit: int) 
 
 def check_returns(model: Any, ask: Ask) -> None:
     """Whether what is asked for exists."""
-    if not model.has_head and (ask.return_logits_and_embeddings or ask.return_logit_entropies):
+    if not model._has_head and (ask.return_logits_and_embeddings or ask.return_logit_entropies):
         raise InputError('this model has no head (return_only_embed=True), so there are no logits; build it without that flag')
 
 
 def check_ahead(model: Any, x: Tensor, ask: Ask) -> None:
     """What stands ahead of the tokens stands behind the padding of each row, and has no condition of its own."""
-    learned = model.num_memory_tokens + model.num_cls_tokens
+    learned = model.num_memory_tokens + model._cls_tokens
     given = 0 if ask.prepend_embeds is None else ask.prepend_embeds.shape[1]
     if not ask.first or not learned + given:
         return
-    for name in CONDITIONS:
+    for name in BY_TOKEN:
         if ask.stack.get(name) is not None and ask.stack[name].ndim == 3:
             raise InputError(f'{name} by token says nothing of the {learned + given} entries ahead of the tokens; give one per row, (b, d)')
     start = ask.seq_start_pos
@@ -111,7 +143,7 @@ def check_ahead(model: Any, x: Tensor, ask: Ask) -> None:
 def check_stack(model: Any, x: Tensor, ask: Ask) -> None:
     """The layer stack's own checks, on embeddings that need no memory. What stands ahead of them, pairs would have to speak of."""
     stack, known = model.attn_layers, {f.name for f in fields(Inputs)}
-    if model.num_cls_tokens or ask.first and (model.num_memory_tokens or ask.prepend_embeds is not None):
+    if model._cls_tokens or ask.first and (model.num_memory_tokens or ask.prepend_embeds is not None):
         known -= {'attn_mask', 'attn_bias'}
     inputs = {name: value for name, value in ask.stack.items() if name in known}
     if ask.stack.get('prefix_attn_len') is not None:

@@ -9,6 +9,16 @@ from x_transformers.flags import Config, Rules, at_most_one, demands, flag
 from x_transformers.layers import AttentionLayers
 
 
+def vocabularies(flag: str) -> Rules:
+    """What holds of a dict of names, each with the number of its ids."""
+    fits = lambda name: isinstance(name, str) and name != '' and '.' not in name
+    counts = lambda size: isinstance(size, int) and not isinstance(size, bool) and size > 0
+    return (
+        demands(flag, lambda c: all(map(fits, getattr(c, flag))), 'names become names of parameters: no dot, not empty.'),
+        demands(flag, lambda c: all(map(counts, getattr(c, flag).values())), 'every vocabulary is a whole number of at least one token.'),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class BodyFlags(Config):
     """The flags of every model over tokens."""

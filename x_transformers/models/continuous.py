@@ -49,19 +49,19 @@ class ContinuousTransformerWrapper(Body):
     torch.Size([2, 16, 4])
     """
 
-    accumulates_mems = False
+    _accumulates_mems = False
 
     def __init__(self, **keywords: Any):
         super().__init__()
         cfg = self.config = ContinuousConfig.of(None, (), keywords)
         dim = cfg.attn_layers.dim
-        self.keep_settings(cfg, dim)
+        self._keep_settings(cfg, dim)
         self.dim_in, self.dim_out = cfg.dim_in or dim, cfg.dim_out or dim
         self.probabilistic = cfg.probabilistic
         self.pos_emb = make_positions(cfg, dim)
-        self.add_trunk(cfg, dim)
-        self.add_recycling_and_cls(cfg)
-        self.add_memory_tokens(cfg)
+        self._add_trunk(cfg, dim)
+        self._add_recycling_and_cls(cfg)
+        self._add_memory_tokens(cfg)
         self.project_in = nn.Linear(cfg.dim_in, dim, bias=False) if cfg.dim_in else nn.Identity()
         head = MeanAndVariance(dim, cfg.dim_out) if cfg.probabilistic else None
         self.project_out = head or (nn.Linear(dim, cfg.dim_out, bias=False) if cfg.dim_out else nn.Identity())
@@ -72,7 +72,7 @@ class ContinuousTransformerWrapper(Body):
     )  # fmt: skip
     def forward(self, x: Tensor, ask: Ask) -> Any:
         """x (b, n, dim_in) vectors, all of them or with `state` the new ones; what else can be given and asked for stands in `Ask`."""
-        return self.run(x, ask)
+        return self._run(x, ask)
 
     def check_inputs(self, x: Any, ask: Ask) -> None:
         expect('x', x, (None, None, self.dim_in), 'float', f'ContinuousTransformerWrapper takes vectors (batch, length, {self.dim_in})')

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from x_transformers.positions.embeddings import TokenEmbedding
 
 
 class TiedLogits(nn.Module):
@@ -21,21 +22,30 @@ class TiedLogits(nn.Module):
         return F.linear(x, self.of[0].token_emb.emb.weight)  # type: ignore[union-attr, arg-type]
 
 
-class Named(nn.Module):
-    """Modules by name, in order; unlike in a ModuleDict a name may also be that of a method (`type`, `keys`)."""
+class Named(nn.ModuleDict):
+    """A ModuleDict in which a name may also be that of a method (`type`, `keys`)."""
 
     def __init__(self, modules: Mapping[str, nn.Module]):
         super().__init__()
         self._modules.update(modules)
 
-    def __getitem__(self, name: str) -> Any:
-        return self._modules[name]
+    def __setitem__(self, name: str, module: nn.Module) -> None:
+        self._modules[name] = module
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._modules)
 
-    def __len__(self) -> int:
-        return len(self._modules)
+def count_logits(head: nn.Module | None) -> int | None:
+    """How many tokens a head tells apart, as it is now; None where it is your own, or there is none."""
+    if isinstance(head, nn.ModuleList):
+        return count_logits(head[0])
+    if isinstance(head, TiedLogits):
+        return len(head.of[0].token_emb.emb.weight)  # type: ignore[union-attr, arg-type]
+    return head.out_features if isinstance(head, nn.Linear) else None
+
+
+def count_ids(embed: nn.Module) -> int | None:
+    """How many ids an embedding has vectors for, as it is now; None where it is your own."""
+    table = embed.emb if isinstance(embed, TokenEmbedding) else embed
+    return table.num_embeddings if isinstance(table, nn.Embedding) else None
 
 
 def sigsoftmax(logits: Tensor) -> Tensor:

@@ -7,33 +7,26 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from x_transformers.errors import InputError
-from x_transformers.flags import Rules, configured, demands, flag
+from x_transformers.errors import FlagError, InputError
+from x_transformers.flags import Rules, configured, flag
 from x_transformers.inputs import expect
 from x_transformers.models.ask import Ask, asks
 from x_transformers.models.body import Body, make_positions
 from x_transformers.models.checks import check_ids
-from x_transformers.models.config import ModelFlags
-from x_transformers.models.heads import Named
+from x_transformers.models.config import ModelFlags, vocabularies
+from x_transformers.models.heads import Named, count_ids
 
 
 @dataclass(frozen=True, kw_only=True)
 class MultiInputConfig(ModelFlags):
     """The flags of `MultiInputTransformerWrapper` besides those of its layer stack."""
 
-    num_tokens: dict = flag(doc='Names of the inputs, and the size of the vocabulary of each.')
+    num_tokens: dict = flag(
+        {}, 'Names of the inputs, and the size of the vocabulary of each; there must be one.', example={'num_tokens': {'note': 9}}
+    )
     return_only_embed: bool = flag(False, 'No heads: embeddings are returned.')
 
-    rules: ClassVar[Rules] = (
-        demands('num_tokens', lambda c: c.num_tokens, 'there is no input. Give a name and a vocabulary, as in dict(note=128).'),
-        demands('num_tokens', lambda c: all(fits(n) for n in c.num_tokens), 'names become names of parameters: no dot, not empty.'),
-        demands('num_tokens', lambda c: all(v > 0 for v in c.num_tokens.values()), 'every vocabulary has at least one token.'),
-    )
-
-
-def fits(name: Any) -> bool:
-    """Whether a name can stand in the names of parameters."""
-    return isinstance(name, str) and name != '' and '.' not in name
+    rules: ClassVar[Rules] = vocabularies('num_tokens')
 
 
 @configured(MultiInputConfig)
@@ -50,19 +43,21 @@ class MultiInputTransformerWrapper(Body):
     def __init__(self, **keywords: Any):
         super().__init__()
         cfg = self.config = MultiInputConfig.of(None, (), keywords)
+        if not cfg.num_tokens:
+            raise FlagError('num_tokens={} leaves no input; give a name and a vocabulary, as in dict(note=128)')
         dim, width = cfg.attn_layers.dim, cfg.emb_dim or cfg.attn_layers.dim
-        self.keep_settings(cfg, width)
+        self._keep_settings(cfg, width)
         self.num_tokens = cfg.num_tokens
         self.pos_emb = make_positions(cfg, width)
         self.embeds = Named({f'{name}_embed': nn.Embedding(count, width) for name, count in cfg.num_tokens.items()})
-        self.add_trunk(cfg, width)
-        self.add_recycling_and_cls(cfg)
+        self._add_trunk(cfg, width)
+        self._add_recycling_and_cls(cfg)
         heads = {} if cfg.return_only_embed else {name: nn.Linear(dim, count, bias=False) for name, count in cfg.num_tokens.items()}
         self.to_logits = Named(heads) if heads else None
-        self.add_memory_tokens(cfg)
+        self._add_memory_tokens(cfg)
 
     @property
-    def has_head(self) -> bool:
+    def _has_head(self) -> bool:
         return self.to_logits is not None
 
     @asks(
@@ -73,17 +68,16 @@ class MultiInputTransformerWrapper(Body):
     def forward(self, x: dict[str, Tensor], ask: Ask) -> Any:
         """x {name: (b, n) ids} for every input, all of them or with `state` the new ones; what else can be given and asked for stands
         in `Ask`."""
-        return self.run(x, ask)
+        return self._run(x, ask)
 
     def check_inputs(self, x: Any, ask: Ask) -> None:
         names = list(self.num_tokens)
         if not isinstance(x, dict) or set(x) != set(names):
             got = sorted(x) if isinstance(x, dict) else type(x).__name__
             raise InputError(f'x is {got}, expected a dict with the ids of each of {names}')
-        for name, count in self.num_tokens.items():
-            check_ids(
-                f'x[{name!r}]', x[name], count, f'num_tokens[{name!r}]', 'MultiInputTransformerWrapper takes token ids (batch, length)'
-            )
+        for name in names:
+            count, hint = count_ids(self.embeds[f'{name}_embed']), 'MultiInputTransformerWrapper takes token ids (batch, length)'
+            check_ids(f'x[{name!r}]', x[name], count, f'num_tokens[{name!r}]', hint)
             expect(f'x[{name!r}]', x[name], tuple(x[names[0]].shape), 'int', f'all inputs have the shape of {names[0]!r}')
 
     def embed_inputs(self, x: Any, ask: Ask) -> Tensor:

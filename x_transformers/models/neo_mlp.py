@@ -57,11 +57,11 @@ class NeoMLP(nn.Module):
         self.transformer = Encoder(dim=cfg.dim_model, depth=cfg.depth, **cfg.encoder_kwargs)
         self.to_output_weights = nn.Parameter(torch.randn(cfg.dim_out, cfg.dim_model))
         self.to_output_bias = nn.Parameter(torch.zeros(cfg.dim_out))
-        self.sizes = (cfg.dim_in, cfg.dim_hidden, cfg.dim_out)
+        self._sizes = (cfg.dim_in, cfg.dim_hidden, cfg.dim_out)
 
     def forward(self, x: Tensor, return_embeds: bool = False) -> Any:
         """x (b, dim_in) or (dim_in,) -> outputs (b, dim_out) or (dim_out,); with return_embeds also those of all three layers."""
-        width = self.sizes[0]
+        width = self._sizes[0]
         if not isinstance(x, Tensor) or x.ndim not in (1, 2) or x.shape[-1] != width or 0 in x.shape:
             got = f'has shape {tuple(x.shape)}' if isinstance(x, Tensor) else f'is a {type(x).__name__}'
             raise InputError(f'x {got}, expected ({width},) or (batch, {width}): dim_in={width} numbers')
@@ -69,7 +69,7 @@ class NeoMLP(nn.Module):
         rows = x if x.ndim == 2 else x[None]
         inputs = self.random_fourier(rows) + self.input_embed
         rest = torch.cat((self.hidden_embed, self.output_embed)).expand(len(rows), -1, -1)
-        embeds = self.transformer(torch.cat((inputs, rest), dim=1)).split(self.sizes, dim=1)
+        embeds = self.transformer(torch.cat((inputs, rest), dim=1)).split(self._sizes, dim=1)
         y = (embeds[-1] * self.to_output_weights).sum(dim=-1) + self.to_output_bias  # b o
         y = y if x.ndim == 2 else y[0]
         return (y, embeds) if return_embeds else y

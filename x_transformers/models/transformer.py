@@ -11,10 +11,10 @@ from x_transformers.errors import FlagError, InputError
 from x_transformers.flags import Rules, at_most_one, configured, demands, excludes, flag
 from x_transformers.inputs import askable, expect_broadcast, expect_kind
 from x_transformers.models.ask import Ask, asks
-from x_transformers.models.body import Body, make_positions
+from x_transformers.models.body import Body, assignable, make_positions
 from x_transformers.models.checks import check_ids
-from x_transformers.models.config import BodyFlags, ModelFlags
-from x_transformers.models.heads import Named, TiedLogits, mix, sigsoftmax
+from x_transformers.models.config import BodyFlags, ModelFlags, vocabularies
+from x_transformers.models.heads import Named, TiedLogits, count_ids, count_logits, mix, sigsoftmax
 from x_transformers.positions.embeddings import AbsolutePositionalEmbedding, TokenEmbedding
 
 NO_HEAD = 'there is no head that it could change. Leave one out.'
@@ -57,6 +57,7 @@ class TokenFlags(BodyFlags):
             lambda c: c.emb_dim in (None, c.stack.dim),
             'embeddings of another width than the stack have no common table.',
         ),
+        *vocabularies('embed_num_tokens'),
         at_most_one('return_only_embed', 'tie_embedding', 'num_output_heads', 'to_logits'),
         excludes('mixture_of_softmax', 'num_output_heads', 'a mixture is made of the logits of one head. Leave one out.'),
         excludes('logits_dim', 'tie_embedding', 'the table has as many logits as tokens. Leave one out.'),
@@ -83,7 +84,7 @@ class TransformerWrapper(Body):
     torch.Size([2, 16, 256])
     """
 
-    foreign = ()
+    _foreign = ()
 
     def __init__(self, **keywords: Any):
         super().__init__()
@@ -91,7 +92,7 @@ class TransformerWrapper(Body):
         dim, width = cfg.attn_layers.dim, cfg.emb_dim or cfg.attn_layers.dim
         if cfg.num_tokens is None and cfg.token_emb is None:
             raise FlagError('num_tokens=None needs a token_emb of your own; give the size of the vocabulary')
-        self.keep_settings(cfg, width)
+        self._keep_settings(cfg, width)
         self.num_tokens, self.l2norm_embed = cfg.num_tokens, cfg.l2norm_embed
         self.sigsoftmax_logits, self.squeeze_out_last_dim = cfg.sigsoftmax_logits, cfg.squeeze_out_last_dim
         self.has_multiple_heads = cfg.num_output_heads > 1
@@ -101,14 +102,14 @@ class TransformerWrapper(Body):
         self.pos_emb = make_positions(cfg, width, cfg.l2norm_embed)
         tables = {f'{name}_embed': nn.Embedding(count, width) for name, count in cfg.embed_num_tokens.items()}
         self.embeds = Named(tables) if tables else None
-        self.add_trunk(cfg, width)
+        self._add_trunk(cfg, width)
         self.init_()
-        self.add_recycling_and_cls(cfg)
+        self._add_recycling_and_cls(cfg)
         parts = cfg.mixture_of_softmax_k
         self.to_mixture = mixture(dim, parts) if cfg.mixture_of_softmax else None
         self.combine_mixture = nn.Linear(dim, parts, bias=False) if cfg.mixture_of_softmax else None
         self.to_logits = make_head(cfg, dim, self)
-        self.add_memory_tokens(cfg)
+        self._add_memory_tokens(cfg)
 
     def init_(self) -> None:
         """Small random embeddings; called once when built."""
@@ -117,15 +118,13 @@ class TransformerWrapper(Body):
         if self.l2norm_embed and isinstance(self.pos_emb, AbsolutePositionalEmbedding):
             nn.init.normal_(self.pos_emb.emb.weight, std=1e-5)
 
-    @property
+    @assignable
     def num_logits(self) -> int | None:
         """How many tokens the head tells apart; None where it is your own."""
-        if self.config.to_logits is not None:
-            return None
-        return self.config.logits_dim or self.num_tokens
+        return count_logits(self.to_logits)
 
     @property
-    def has_head(self) -> bool:
+    def _has_head(self) -> bool:
         return self.to_logits is not None
 
     @asks(
@@ -139,23 +138,27 @@ class TransformerWrapper(Body):
         Returns logits (b, n, num_tokens) with one head, otherwise a tuple of them; embeddings without a head, or on request;
         log-probabilities with a mixture of softmaxes. What is asked for beside them comes second, in a pair.
         """
-        return self.run(x, ask)
+        return self._run(x, ask)
 
     def check_inputs(self, x: Any, ask: Ask) -> None:
         if isinstance(self.token_emb, TokenEmbedding):
             hint = 'TransformerWrapper takes token ids (batch, length)'
-            check_ids('x', x, self.token_emb.emb.num_embeddings, 'num_tokens', hint)
-        given, known = set(ask.embed_ids or {}), set(self.config.embed_num_tokens)
+            check_ids('x', x, count_ids(self.token_emb), 'num_tokens', hint)
+        given, known = set(ask.embed_ids or {}), {name.removesuffix('_embed') for name in self.embeds or ()}
         if given != known:
             raise InputError(f'embed_ids has ids for {sorted(given)}, expected {sorted(known)}: one entry for each of embed_num_tokens')
         for name, ids in (ask.embed_ids or {}).items():
             expect_kind(f'embed_ids[{name!r}]', ids, 'int')
             expect_broadcast(f'embed_ids[{name!r}]', ids, tuple(x.shape[:2]))
-            if askable(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < self.config.embed_num_tokens[name]:
-                count = self.config.embed_num_tokens[name]
+            assert self.embeds is not None
+            count = count_ids(self.embeds[f'{name}_embed'])
+            if count is not None and askable(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < count:
                 raise InputError(f'embed_ids[{name!r}] runs from {int(ids.min())} to {int(ids.max())}, expected 0 to {count - 1}')
-        if ask.to_logits_kwargs and isinstance(self.to_logits, TiedLogits):
-            raise InputError(f'to_logits_kwargs={sorted(ask.to_logits_kwargs)} has no use: with tie_embedding=True the head takes nothing')
+        if ask.token_emb_kwargs and type(self.token_emb) is TokenEmbedding:
+            raise InputError(f'token_emb_kwargs={sorted(ask.token_emb_kwargs)} has no use: only a token_emb of your own takes keywords')
+        heads = self.to_logits if isinstance(self.to_logits, nn.ModuleList) else [self.to_logits]
+        if ask.to_logits_kwargs and any(type(head) in (nn.Linear, TiedLogits) for head in heads):
+            raise InputError(f'to_logits_kwargs={sorted(ask.to_logits_kwargs)} has no use: only a to_logits of your own takes keywords')
 
     def embed_inputs(self, x: Any, ask: Ask) -> Tensor:
         z: Tensor = self.token_emb(x, **(ask.token_emb_kwargs or {}))
@@ -172,10 +175,10 @@ class TransformerWrapper(Body):
         if self.to_logits is None:
             raise InputError('this model has no head (return_only_embed=True), so there are no logits; build it without that flag')
         if isinstance(self.to_logits, nn.ModuleList):
-            return tuple(self.finished(head(x, **kwargs), x) for head in self.to_logits)
-        return self.finished(self.to_logits(self.read_in(x), **kwargs), x)
+            return tuple(self._finished(head(x, **kwargs), x) for head in self.to_logits)
+        return self._finished(self.to_logits(self.read_in(x), **kwargs), x)
 
-    def finished(self, logits: Tensor, x: Tensor) -> Tensor:
+    def _finished(self, logits: Tensor, x: Tensor) -> Tensor:
         """The logits of one head as they are returned."""
         if self.sigsoftmax_logits:
             logits = sigsoftmax(logits)

@@ -94,7 +94,7 @@ class ViTransformerWrapper(nn.Module):
 
         Smaller images take the first positions. Other inputs go to the layer stack: condition, context ...
         """
-        self.check(img, return_embeddings and return_logits_and_embeddings, inputs)
+        self._check(img, return_embeddings and return_logits_and_embeddings, inputs)
         x = self.patch_to_embedding(self.to_patches(img))
         n = x.shape[1]
         x = self.dropout(self.post_emb_norm(x + self.pos_embedding[:, :n]))
@@ -106,7 +106,7 @@ class ViTransformerWrapper(nn.Module):
         logits = self.mlp_head(embeds.mean(dim=1))
         return (logits, embeds) if return_logits_and_embeddings else logits
 
-    def check(self, img: Any, both: bool, inputs: dict[str, Any]) -> None:
+    def _check(self, img: Any, both: bool, inputs: dict[str, Any]) -> None:
         """Whether this is a batch of images that can be cut into patches for which there are positions."""
         if both:
             raise InputError('return_embeddings and return_logits_and_embeddings were both given; they say different things: give one')
@@ -124,4 +124,4 @@ class ViTransformerWrapper(nn.Module):
                 f'{self.pos_embedding.shape[1]}; shrink it, or build the model with a larger image_size'
             )
         if inputs and not torch.compiler.is_compiling():
-            check_names(inputs, self.attn_layers)
+            check_names(inputs, self, ('return_embeddings', 'return_logits_and_embeddings'))

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from x_transformers.flags import Rules, configured, demands, excludes, flag
 from x_transformers.inputs import expect
 from x_transformers.models.ask import Ask, asks
-from x_transformers.models.body import Body, make_positions
+from x_transformers.models.body import Body, assignable, make_positions
 from x_transformers.models.checks import check_ids
 from x_transformers.models.config import ModelFlags
-from x_transformers.models.heads import TiedLogits, calc_entropy
+from x_transformers.models.heads import TiedLogits, calc_entropy, count_ids, count_logits
 from x_transformers.positions.embeddings import TokenEmbedding
 
 
@@ -56,26 +56,26 @@ class XValTransformerWrapper(Body):
     (torch.Size([2, 16, 9]), torch.Size([2, 16]))
     """
 
-    accumulates_mems = False
+    _accumulates_mems = False
 
     def __init__(self, **keywords: Any):
         super().__init__()
         cfg = self.config = XValConfig.of(None, (), keywords)
         dim, width = cfg.attn_layers.dim, cfg.emb_dim or cfg.attn_layers.dim
-        self.keep_settings(cfg, width)
+        self._keep_settings(cfg, width)
         self.num_tokens, self.numerical_token_id = cfg.num_tokens, cfg.numerical_token_id
         self.token_emb = TokenEmbedding(width, cfg.num_tokens)
         self.pos_emb = make_positions(cfg, width)
-        self.add_trunk(cfg, width)
-        self.add_recycling_and_cls(cfg)
-        self.add_memory_tokens(cfg)
+        self._add_trunk(cfg, width)
+        self._add_recycling_and_cls(cfg)
+        self._add_memory_tokens(cfg)
         self.to_logits = TiedLogits(self) if cfg.tie_embedding else nn.Linear(dim, cfg.logits_dim or cfg.num_tokens)
         self.to_numerical_output = nn.Sequential(nn.Linear(dim, 1), nn.Flatten(-2))
 
-    @property
-    def num_logits(self) -> int:
-        """How many tokens the head tells apart."""
-        return self.config.logits_dim or self.num_tokens
+    @assignable
+    def num_logits(self) -> int | None:
+        """How many tokens the head tells apart; None where it is your own."""
+        return count_logits(self.to_logits)
 
     @asks(
         'return_embeddings', 'return_intermediates', 'return_mems', 'mask', 'return_attn', 'mems', 'pos', 'prepend_embeds',
@@ -83,11 +83,11 @@ class XValTransformerWrapper(Body):
     def forward(self, x: Tensor, x_num: Tensor, ask: Ask) -> Any:
         """x (b, n) token ids with numbers x_num (b, n), all of them or with `state` the new ones; what else can be given and asked for
         stands in `Ask`."""
-        return self.run((x, x_num), ask)
+        return self._run((x, x_num), ask)
 
     def check_inputs(self, x: Any, ask: Ask) -> None:
         ids, numbers = x
-        check_ids('x', ids, self.num_tokens, 'num_tokens', 'XValTransformerWrapper takes token ids and numbers (batch, length)')
+        check_ids('x', ids, count_ids(self.token_emb), 'num_tokens', 'XValTransformerWrapper takes token ids and numbers (batch, length)')
         expect('x_num', numbers, tuple(ids.shape), 'float', 'it has a number for each token of x')
 
     def embed_inputs(self, x: Any, ask: Ask) -> Tensor:
@@ -101,5 +101,5 @@ class XValTransformerWrapper(Body):
         """Embeddings (..., dim) to logits (..., num_tokens) and numbers (...)."""
         return self.to_logits(x, **kwargs), self.to_numerical_output(x)
 
-    def entropies(self, outputs: Any) -> Any:
+    def _entropies(self, outputs: Any) -> Any:
         return calc_entropy(outputs[0])
