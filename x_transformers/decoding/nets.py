@@ -49,10 +49,10 @@ def check_outputs(net: nn.Module, who: str) -> None:
     if torch.compiler.is_compiling() or not isinstance(model, Body) or has_own_forward(net):
         return
     reasons = {
-        'return_only_embed=True leaves the model without a head': not model.has_head,
+        'return_only_embed=True leaves the model without a head': not model._has_head,
         'num_output_heads gives the model several heads': getattr(model, 'has_multiple_heads', False),
         'average_pool_embed=True makes one output of a sequence': model.average_pool_embed,
-        'use_cls_token=True makes outputs of CLS tokens alone': model.num_cls_tokens,
+        'use_cls_token=True makes outputs of CLS tokens alone': model._cls_tokens,
         'squeeze_out_last_dim=True takes the axis of its single logit': getattr(model, 'squeeze_out_last_dim', False)
         and model.num_logits == 1,
     }
