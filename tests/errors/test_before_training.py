@@ -128,7 +128,8 @@ ROWS: dict[str, tuple[type[Exception], Callable[[], Any], tuple[str, ...]]] = {
     'a misspelt option of a search': (InputError, lambda: AR.beam_search(IDS, 1, num_beam=2), ("did you mean 'num_beams'?",)),
     'a misspelt option of segments': (InputError, lambda: XL.generate(IDS, 1, filter_kwarg={}), ("did you mean 'filter_kwargs'?",)),
     'a misspelt option of vectors': (InputError, lambda: VECTORS.generate(X, 1, cache_vk=False), ("did you mean 'cache_kv'?",)),
-    'a misspelt wish of numbers': (InputError, lambda: VAL(IDS, NUM, return_loss_brakedown=True), ("did you mean 'return_loss_breakdown'?",)),
+    'a misspelt wish of numbers': (
+        InputError, lambda: VAL(IDS, NUM, return_loss_brakedown=True), ("did you mean 'return_loss_breakdown'?",)),
     'a misspelt turn': (InputError, lambda: FILL(IDS, only_train_gen=True), ("did you mean 'only_train_generator'?",)),
     'memories of a generation': (InputError, lambda: AR.generate(IDS, 1, return_mems=True), ('return_mems=True', 'call the model')),
     'maps of a search': (InputError, lambda: AR.beam_search(IDS, 1, return_attn=True), ('return_attn=True', 'beam_search')),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -190,6 +191,11 @@ def test_vectors_and_numbers_roll_out_by_the_forward_of_a_subclass() -> None:
     paired, read = numbers(Reversed), torch.randn(2, 4, dtype=torch.float64)
     made = XValAutoregressiveWrapper(paired).generate(PROMPT, read, 1, temperature=0.0)
     assert torch.equal(made.sampled_token_ids, numbers()(PROMPT, read)[0][:, -1:].argmin(-1))
+
+
+def test_generation_shows_the_options_of_its_stream() -> None:
+    options = [inspect.signature(each).parameters for each in (AutoregressiveWrapper.generate, AutoregressiveWrapper.stream)]
+    assert list(options[0].values()) == list(options[1].values())
 
 
 def test_numbers_of_any_library_are_numbers() -> None:

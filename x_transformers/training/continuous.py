@@ -122,7 +122,8 @@ class ContinuousAutoregressiveWrapper(nn.Module):
     ) -> Tensor:
         """Continue `start_tokens` (t, d) or (b, t, d) by `seq_len` vectors, each predicted from the latest `max_seq_len`; returns them.
 
-        A probabilistic model draws each from its Gaussian, whose deviation is multiplied by `temperature`.
+        A probabilistic model draws each from its Gaussian, whose deviation is multiplied by `temperature`. mask (b, t), or
+        seq_start_pos (b,) of left padding: which vectors are there. Other keywords go to the model.
         """
         seq_len, temperature, _ = check_generation(seq_len, temperature)
         check_start(start_tokens)

@@ -115,7 +115,10 @@ class XValAutoregressiveWrapper(nn.Module):
         generator: torch.Generator | None = None,
         **kwargs: Any,
     ) -> GenerateReturn:
-        """Continue ids and numbers (b, t) by `seq_len` of both, each from the latest `max_seq_len`; returns the new ones."""
+        """Continue ids and numbers (b, t) by `seq_len` of both, each from the latest `max_seq_len`; returns the new ones.
+
+        mask (b, t), or seq_start_pos (b,) of left padding: which of them are there. Other keywords go to the model.
+        """
         seq_len, temperature, _ = check_generation(seq_len, temperature)
         expect('start_tokens', start_tokens, (None, None), 'int', 'give token ids (b, t)')
         if start_tokens.numel() == 0:
