@@ -84,6 +84,8 @@ FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     'variances of no head': (lambda: vectors(dim_out=None, probabilistic=True), ('probabilistic=True', 'dim_out')),
     'a number beyond the vocabulary': (lambda: numbers(numerical_token_id=9), ('numerical_token_id=9', 'num_tokens')),
     'no input': (lambda: several(num_tokens={}), ('num_tokens={}', 'vocabulary')),
+    'no input by default': (
+        lambda: MultiInputTransformerWrapper(max_seq_len=6, attn_layers=stack()), ('num_tokens={}', 'vocabulary')),
     'a table of no ids': (lambda: tokens(embed_num_tokens={'a': 0}), ("embed_num_tokens={'a': 0}", 'at least one token')),
     'a table of less': (lambda: tokens(embed_num_tokens={'a': -1}), ("embed_num_tokens={'a': -1}", 'at least one token')),
     'a table of halves': (lambda: tokens(embed_num_tokens={'a': 2.5}), ("embed_num_tokens={'a': 2.5}", 'whole number')),

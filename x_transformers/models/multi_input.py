@@ -21,9 +21,7 @@ from x_transformers.models.heads import Named, count_ids
 class MultiInputConfig(ModelFlags):
     """The flags of `MultiInputTransformerWrapper` besides those of its layer stack."""
 
-    num_tokens: dict = flag(
-        {}, 'Names of the inputs, and the size of the vocabulary of each; there must be one.', example={'num_tokens': {'note': 9}}
-    )
+    num_tokens: dict = flag({}, 'Names of the inputs, and the size of the vocabulary of each; there must be one.')
     return_only_embed: bool = flag(False, 'No heads: embeddings are returned.')
 
     rules: ClassVar[Rules] = vocabularies('num_tokens')
