@@ -164,4 +164,4 @@ def test_a_loss_that_broadcasts_and_a_critic_that_says_two_things_are_seen_by_th
     with pytest.raises(InputError, match=r'loss_fn returned shape \(2, 2, 3, 3\)'):
         spread(X)
     with pytest.raises(InputError, match=r'outputs of token_critic has shape \(2, 4, 9\), expected \(2, 4, 1\)'):
-        critical(tokens(causal=False, to_logits=nn.Linear(16, 9)))(IDS)
+        critical(tokens(causal=False, to_logits=nn.Sequential(nn.Linear(16, 9))))(IDS)
