@@ -78,6 +78,7 @@ class AttentionLayers(nn.Module):
         self.need_condition, self.dim_condition, self.adaptive_norms = cfg.need_condition, cfg.condition_given, cfg.adaptive_norms
         self.num_residual_streams = cfg.num_residual_streams
         self.cross_attn_tokens_dropout = cfg.cross_attn_tokens_dropout
+        self.has_module_beside = cfg.attn.hybrid_module is not None
         self.forgets = cfg.attn.data_dependent_alibi or cfg.attn.data_dependent_alibi_per_row
 
         self.stream_emb = nn.Parameter(torch.zeros(cfg.num_residual_streams, cfg.dim)) if cfg.num_residual_streams > 1 else None
@@ -103,15 +104,19 @@ class AttentionLayers(nn.Module):
     def why_not_decode(self) -> str | None:
         """Why this stack cannot go on from earlier tokens, or None."""
         if self.causal or 'a' not in self.layer_types and not any(self.plan.shifts):
-            return self.foreign_attention or next((why for part in self.attentions if (why := part.why_not_decode)), None)
+            return self.foreign_attention or self.foreign_beside
         return (
             f'{type(self).__name__} looks at later tokens as well, so outputs change when tokens are added and cannot be made in '
             'pieces. Run the whole sequence (cache_kv=False when generating), or use a Decoder.'
         )
 
     @property
-    def attentions(self) -> list[Attention]:
-        return [part for part in self.layers.modules() if isinstance(part, Attention)]
+    def foreign_beside(self) -> str | None:
+        """Why a module beside attention keeps the stack from decoding, or None."""
+        if not self.has_module_beside:
+            return None
+        attentions = (part for part in self.layers.modules() if isinstance(part, Attention))
+        return next((why for part in attentions if (why := part.why_not_decode)), None)
 
     @property
     def foreign_attention(self) -> str | None:
