@@ -215,8 +215,10 @@ class AttentionLayers(nn.Module):
             raise InputError(f'state is a {type(state).__name__}, expected what an earlier call returned with return_state=True')
         steps = self.plan.steps(layers_execute_order)
         check(x, given, self, state, steps)
-        if ((state is not None and state.length) or return_state) and self.why_no_state:
-            raise DecodeError(self.why_no_state)
+        goes_on = return_state or (state is not None and state.length > 0)
+        why_no_state = self.why_no_state if goes_on or return_hiddens else None
+        if goes_on and why_no_state:
+            raise DecodeError(why_no_state)
         if attn_bias is not None and self.forgets and not torch.compiler.is_compiling():
             warnings.warn('the forget gates of attn_data_dependent_alibi take the place of attn_bias, as in 2.0.1', stacklevel=2)
         trace = None
@@ -227,7 +229,7 @@ class AttentionLayers(nn.Module):
         states = self.states_for(steps, given, state, *x.shape[:2])
         x, after = self.run(x, call, steps, states)
         new_state = None
-        if call.keep_state and self.why_no_state is None:
+        if call.keep_state and why_no_state is None:
             order = tuple(step.module for step in steps)
             new_state = replace(
                 state or self.empty_state(), keys=call.keys, layers=after, context=call.context_keys, order=order, maker=self.maker

@@ -12,6 +12,7 @@ from typing import Any
 
 from x_transformers.attention import Attention
 from x_transformers.attention.attend import Intermediates
+from x_transformers.attention.checks import beyond_keys
 from x_transformers.call import Span
 from x_transformers.errors import DecodeError
 from x_transformers.state import StackState
@@ -60,12 +61,10 @@ def refuse(stack: Any, state: StackState | None, attentions: Sequence[Attention]
     """What keys and values alone are not enough for."""
     needs = {
         'shift_tokens': any(stack.plan.shifts),
-        'attn_data_dependent_alibi': any(a.data_dependent_alibi is not None for a in attentions),
-        'attn_selective': any(a.config.selective for a in attentions),
-        'attn_hybrid_module': any(a.hybrid_module is not None for a in attentions),
         'add_value_residual with attn_use_latent_kv': any(a.config.use_latent_kv and a.config.shares_values for a in attentions),
         'mems': state is not None and state.keys.start < 0,
     }
-    name = next((name for name, on in needs.items() if on), None)
+    beyond = (beyond_keys(attention) for attention in attentions)
+    name = next((name for name in (*beyond, *(name for name, on in needs.items() if on)) if name), None)
     if name is not None:
         raise DecodeError(f'cached_kv was replaced, and {name} remembers more of earlier tokens than keys and values. {WAY_OUT}')

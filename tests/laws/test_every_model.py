@@ -336,7 +336,7 @@ def test_whatever_is_watched_the_outputs_are_the_same(case: Model) -> None:
             out = net(*given, **beside, **dict.fromkeys(watched, True))
             assert apart(case.rows(out[0]), plain) < BOUND, watched
             embeds = net(*given, **beside, **dict.fromkeys(watched, True), return_embeddings=True)[0]
-            assert apart(case.rows(net.logits(embeds)) if net._has_head else [embeds], plain) < BOUND, watched
+            assert apart(case.rows(net.read_out(embeds)) if net._has_head else [embeds], plain) < BOUND, watched
             if net._has_head:
                 both, read = net(*given, **beside, **dict.fromkeys(watched, True), return_logits_and_embeddings=True)[0]
                 assert apart(case.rows(both), plain) < BOUND

@@ -93,17 +93,21 @@ def check_memory(given: Alone, b: int, n: int, width: int) -> None:
         expect('mem_mask', given.mem_mask, (b, given.mem.shape[1]), 'bool')
 
 
-def check_cache(attention: Any, value_residual: Tensor | None) -> None:
-    """What cached keys and values alone are not enough for."""
-    needs = {
+def beyond_keys(attention: Any) -> str | None:
+    """The flag by which more of earlier tokens counts than their keys and values, if one does."""
+    on = {
         'data_dependent_alibi': attention.data_dependent_alibi is not None,
         'selective': attention.config.selective,
         'hybrid_module': attention.hybrid_module is not None,
-        'learned_value_residual_mix with use_latent_kv': (
-            value_residual is not None and attention.to_latent_kv is not None and attention.to_value_residual_mix is not None
-        ),
     }
-    name = next((name for name, on in needs.items() if on), None)
+    return next((attention.config.prefix + name for name, holds in on.items() if holds), None)
+
+
+def check_cache(attention: Any, value_residual: Tensor | None) -> None:
+    """What cached keys and values alone are not enough for."""
+    name = beyond_keys(attention)
+    if name is None and value_residual is not None and attention.to_latent_kv is not None and attention.to_value_residual_mix is not None:
+        name = 'learned_value_residual_mix with use_latent_kv'
     if name is not None:
         raise DecodeError(f'cache holds keys and values only, and {name} needs more of earlier tokens; use a layer stack and its state')
 

@@ -56,7 +56,7 @@ class Stepper:
         x, self.state = self.net(new, return_state=True, return_embeddings=True, **given)
         self.kwargs = {key: value for key, value in self.kwargs.items() if key not in FIRST_ONLY}
         self.batch, self.fed = out.shape
-        return self.net.logits(x[:, -1:], **(self.kwargs.get('to_logits_kwargs') or {}))[:, -1]  # a head sees a sequence
+        return self.net.read_out(x[:, -1:], **(self.kwargs.get('to_logits_kwargs') or {}))[:, -1]  # a head sees a sequence
 
     def reorder(self, index: Tensor) -> None:
         self.state = self.state.reorder(index)

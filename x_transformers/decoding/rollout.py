@@ -35,11 +35,11 @@ class Rollout:
                 given = {**given, 'seq_start_pos': moved(given['seq_start_pos'], n - shown.shape[1])}
             if self.own:
                 return at_end(self.run(shown, **given))
-            return self.net.logits(self.run(shown, return_embeddings=True, **given)[:, -1])
+            return self.net.read_out(self.run(shown, return_embeddings=True, **given)[:, -1])
         given = {key: value for key, value in self.kwargs.items() if not self.fed or key not in FIRST_ONLY}
         x, self.state = self.run(sequence[:, self.fed :], state=self.state, return_state=True, return_embeddings=True, **given)
         self.fed = n
-        return self.net.logits(x[:, -1])
+        return self.net.read_out(x[:, -1])
 
     def run(self, sequence: Any, **given: Any) -> Any:
         parts = (sequence,) if isinstance(sequence, Tensor) else sequence.parts

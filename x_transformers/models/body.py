@@ -87,7 +87,7 @@ class Body(nn.Module):
         raise NotImplementedError
 
     def read_out(self, x: Tensor, **kwargs: Any) -> Any:
-        """Embeddings (..., dim) to outputs."""
+        """Embeddings (..., dim), as `return_embeddings` gives them, to outputs."""
         raise NotImplementedError
 
     def read_in(self, x: Tensor) -> Tensor:
@@ -107,10 +107,6 @@ class Body(nn.Module):
         """How many tokens stand for the sequence."""
         return 0 if self.cls_token is None else len(self.cls_token)
 
-    def logits(self, x: Tensor, **kwargs: Any) -> Any:
-        """Embeddings (..., dim), as `return_embeddings` gives them, to outputs."""
-        return self.read_out(x, **kwargs)
-
     def _entropies(self, outputs: Any) -> Any:
         """Entropy of each distribution in the outputs."""
         return map_tensors(calc_entropy, outputs)
@@ -118,8 +114,8 @@ class Body(nn.Module):
     # ------------------------------------------------------------------ decoding
 
     @property
-    def why_not_decode(self) -> str | None:
-        """Why this model cannot go on from earlier tokens, or None."""
+    def _why_whole(self) -> str | None:
+        """Why this model, whatever its stack, makes its outputs of the whole sequence, or None."""
         if self.recycling:
             return 'recycling=True runs the stack several times over the whole sequence, so outputs cannot be made in pieces'
         if self.memory_tokens_interspersed_every:
@@ -131,12 +127,17 @@ class Body(nn.Module):
             return 'average_pool_embed=True makes one output of the whole sequence, so outputs cannot be made in pieces'
         if self._cls_tokens:
             return 'use_cls_token=True makes the outputs of tokens that stand ahead of the sequence, so none can be made of later tokens'
-        return self.attn_layers.why_not_decode
+        return None
+
+    @property
+    def why_not_decode(self) -> str | None:
+        """Why this model cannot go on from earlier tokens, or None."""
+        return self._why_whole or self.attn_layers.why_not_decode
 
     @property
     def why_no_state(self) -> str | None:
         """Why this model, as it is now, has nothing to go on from, or None."""
-        return self.why_not_decode or self.attn_layers.why_no_state
+        return self._why_whole or self.attn_layers.why_no_state
 
     @assignable
     def can_cache_kv(self) -> bool:
@@ -238,7 +239,7 @@ class Body(nn.Module):
         )
         out, seen = out if isinstance(out, tuple) else (out, None)
         intermediates = seen if isinstance(seen, LayerIntermediates) else LayerIntermediates(state=seen)
-        if self.why_not_decode:
+        if self._why_whole:
             intermediates.state = None
         elif intermediates.state is not None and ask.first:
             intermediates.state = replace(intermediates.state, extra=entries.ahead)
