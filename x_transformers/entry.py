@@ -128,7 +128,7 @@ def rotations(
     if given.rotary_pos_emb is not None:
         own = Rotation.given(*given.rotary_pos_emb, queries.length)
     else:
-        own = rotary.rotation(queries, keys, device, new)
+        own = rotary.rotation(queries, keys, device, new, stack.config.attn.dim_head)
     if context is None or context.pos is None:
         return own, None
     return own, rotary.rotation(queries, context, device)

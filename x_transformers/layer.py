@@ -30,22 +30,19 @@ class Layer(nn.ModuleList):
         super().__init__([norms, branch, residual])
         self.adaptive = adaptive  # whether the norms take a condition
 
-    norms = property(lambda self: self[0])
-    branch = property(lambda self: self[1])
-    residual = property(lambda self: self[2])
-
     def forward(self, x: Tensor, call: Call, depth: Depth, state: Any) -> tuple[Tensor, Any]:
-        before, after, around = self.norms
+        norms, branch, residual = self
+        before, after, around = norms
         given = followed(self.adaptive, call.condition)
-        inputs, stream, joining = self.residual.prepare(x, depth)
+        inputs, stream, joining = residual.prepare(x, depth)
         if call.trace is not None:
             call.trace.layer_hiddens.append(inputs)
         if call.injection is not None:
             inputs = inputs + call.injection
         if isinstance(state, Fresh) and state.memory is not None:
             state = replace(state, memory=before(state.memory, **followed(self.adaptive, call.condition_of(state.memory))))
-        y, state = run_branch(self.branch, before(inputs, **given), call, depth, state)
-        x = self.residual(after(y, **given), stream, **joining)
+        y, state = run_branch(branch, before(inputs, **given), call, depth, state)
+        x = residual(after(y, **given), stream, **joining)
         return around(x, **followed(self.adaptive, call.stream_condition)), state
 
 

@@ -266,13 +266,14 @@ class AttentionLayers(nn.Module):
         """The loop over the executed layers."""
         depth, after = Depth(), []
         x = x if self.stream_emb is None else spread_streams(x, self.stream_emb)
+        layers = list(self.layers)
         for step, state in zip(steps, states, strict=True):
-            layer: Any = self.layers[step.module]
+            layer: Any = layers[step.module]
             if not isinstance(layer, Layer):  # a plain list [norms, branch, residual] that a user put there
                 layer = Layer(layer[0], layer[1], layer[2], adaptive=self.adaptive_norms)
             x = self.skip_combines(x, step.module, depth.streams)
             if self.training and step.dropout > 0 and random.random() < step.dropout:
-                self.remember(step, layer.residual.prepare(x, depth)[0], call.trace)
+                self.remember(step, layer[2].prepare(x, depth)[0], call.trace)
                 after.append(state)
                 continue
             if step.kind == 'c' and self.training and self.cross_attn_tokens_dropout:

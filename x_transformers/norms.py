@@ -32,7 +32,7 @@ class LayerNorm(nn.Module):
         self.gamma = nn.Parameter(torch.full((dim,), 1.0 - unit_offset))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], weight=self.gamma + float(self.unit_offset))
+        return F.layer_norm(x, x.shape[-1:], weight=self.gamma + 1.0 if self.unit_offset else self.gamma)
 
 
 class ScaleNorm(nn.Module):

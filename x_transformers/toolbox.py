@@ -233,11 +233,11 @@ class evaluating:
     def __enter__(self) -> None:
         self.in_training = [part for part in self.parts if part.training]
         for part in self.in_training:
-            part.training = False
+            object.__setattr__(part, 'training', False)  # what nn.Module's own does in the end: every token pays for this
 
     def __exit__(self, *error: Any) -> None:
         for part in self.in_training:
-            part.training = True
+            object.__setattr__(part, 'training', True)
 
 
 def eval_decorator(fn: Callable[..., Any]) -> Callable[..., Any]:

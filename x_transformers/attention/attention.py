@@ -25,7 +25,7 @@ from x_transformers.flags import configured
 from x_transformers.norms import Unchanged
 from x_transformers.positions.cope import CoPE
 from x_transformers.positions.forgetting import make_forgetting
-from x_transformers.positions.rotary import FreeTurn, Rotation, Turn, stretch
+from x_transformers.positions.rotary import Rotation, Turn, stretch
 from x_transformers.state import Beside, ContextKeys, FixedKeys, Fresh, Keys, Records
 
 RESIDUAL_ATTENTION = 'residual attention hands the score matrix to the next layer, and fused kernels never form it'
@@ -158,12 +158,13 @@ class Attention(nn.Module):
 
     # ------------------------------------------------------------------ place
 
-    def place(self, t: Tensor, turn: Turn | FreeTurn, factor: Tensor | None = None) -> Tensor:
+    def place(self, t: Tensor, turn: Turn, factor: Tensor | None = None) -> Tensor:
         """Rotary positions for `t` (b, h, n, d); only the last heads where `turned_heads` says so."""
-        turned = min(self.config.turned_heads or t.shape[1], t.shape[1])
-        rest, t = t[:, : t.shape[1] - turned], t[:, t.shape[1] - turned :]
-        t = stretch(turn.last(t.shape[-2])(t), factor)
-        return t if rest.shape[1] == 0 else torch.cat((rest, t), dim=1)
+        heads, turned = t.shape[1], self.config.turned_heads
+        if turned is None or turned >= heads:
+            return stretch(turn.last(t.shape[-2])(t), factor)
+        rest, t = t[:, : heads - turned], t[:, heads - turned :]
+        return torch.cat((rest, stretch(turn.last(t.shape[-2])(t), factor)), dim=1)
 
     def stretched(self, k: Tensor, rotation: Rotation | None) -> Tensor:
         """xPos's factor on all kept keys (those that belong to no token have none)."""
@@ -215,12 +216,12 @@ class Attention(nn.Module):
         met = started.read() if 'k' in new else {**started.read(), **self.with_lead(self.kept(pair, turn, expanded=True))}
         return started, met, seen
 
-    def absorbs(self, turn: Turn | FreeTurn | None) -> bool:
+    def absorbs(self, turn: Turn | None) -> bool:
         """Whether latents are what is kept: nothing turns the keys that they stand for, or does anything else to them."""
         cfg = self.config
         return cfg.absorbs_keys and not cfg.cross and (turn is None or cfg.latent_rope_subheads is not None)
 
-    def kept(self, pair: tuple[Tensor, Tensor | None], turn: Turn | FreeTurn | None, expanded: bool = False) -> Records:
+    def kept(self, pair: tuple[Tensor, Tensor | None], turn: Turn | None, expanded: bool = False) -> Records:
         """Keys and values, or latents and key sub-heads, as they are remembered and met: turned, and as LASER wants values."""
         first, second = pair
         turned = lambda t: t if turn is None else self.place(t, turn)
@@ -233,7 +234,7 @@ class Attention(nn.Module):
         """Values as weights meet them."""
         return laser_values(v, self.config.laser_softclamp_value) if self.config.laser else v
 
-    def rebuilt(self, pair: tuple[Tensor, Tensor | None], turn: Turn | FreeTurn | None) -> Keys | ContextKeys:
+    def rebuilt(self, pair: tuple[Tensor, Tensor | None], turn: Turn | None) -> Keys | ContextKeys:
         """What is remembered, from keys and values (or latents) as `show` gives them out."""
         if self.to_latent_kv is not None and not self.absorbs(turn):
             pair = self.keys_and_values(pair[0], pair[0], pair)

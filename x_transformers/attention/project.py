@@ -133,12 +133,13 @@ class ProjectFlags(Config):
 
 def split_heads(t: Tensor, heads: int) -> Tensor:
     """(b, n, h d) -> (b, h, n, d), heads slowest in the features."""
-    return rearrange(t, 'b n (h d) -> b h n d', h=heads)
+    b, n, width = t.shape
+    return t.view(b, n, heads, width // heads).transpose(1, 2)  # plain views: this runs for every token, head and layer
 
 
 def merge_heads(t: Tensor) -> Tensor:
     """(b, h, n, d) -> (b, n, h d)."""
-    return rearrange(t, 'b h n d -> b n (h d)')
+    return t.transpose(1, 2).flatten(2)
 
 
 def l2norm(t: Tensor, groups: int = 1) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from x_transformers.call import Span
@@ -71,12 +72,13 @@ class RotaryEmbedding(nn.Module):
         assert self.scale is not None
         return self.scale ** ((pos - middle)[..., None].to(self.scale.dtype) / self.scale_base)
 
-    def rotation(self, queries: Span, keys: Span, device: torch.device, new: int | None = None) -> Rotation:
-        """Turns of `queries` and of the latest `new` of `keys` (all, when not given)."""
+    def rotation(self, queries: Span, keys: Span, device: torch.device, new: int | None = None, width: int = 0) -> Rotation:
+        """Turns of `queries` and of the latest `new` of `keys` (all, when not given), for heads of `width` features."""
+        width = width if queries.length == 1 else 0  # of one token, more products cost less than cutting and joining
+        turn = lambda pos: Turn.of(self.angles(pos).repeat_interleave(2, dim=-1), self.inv_freq.dtype, width)
         q_pos = queries.positions(device)
-        k_pos = keys.last(keys.length if new is None else new).positions(device)
-        q = Turn.of(self.angles(q_pos), self.inv_freq.dtype)
-        k = q if new == queries.length else Turn.of(self.angles(k_pos), self.inv_freq.dtype)
+        q = turn(q_pos)
+        k = q if new == queries.length else turn(keys.last(keys.length if new is None else new).positions(device))
         if self.scale is None:
             return Rotation(q, k)
         every = keys.positions(device)
@@ -91,59 +93,44 @@ def centre(pos: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Turn:
-    """Sines and cosines for a run of tokens: (b, 1, n, dim / 2)."""
+    """Sines and cosines for a run of tokens, by feature: (b, 1, n, size); the sines of first features are negative."""
 
     cos: Tensor
     sin: Tensor
 
     @staticmethod
-    def of(angles: Tensor, dtype: torch.dtype) -> Turn:
-        return Turn(angles.cos().to(dtype)[:, None], angles.sin().to(dtype)[:, None])
+    def of(freqs: Tensor, dtype: torch.dtype, width: int = 0) -> Turn:
+        """From angles (b, n, size), in float64 where they are large. Features up to `width` are turned by nothing."""
+        cos, sin = freqs.cos().to(dtype), freqs.sin().to(dtype)
+        sin = torch.stack((-sin[..., ::2], sin[..., 1::2]), dim=-1).flatten(-2)
+        if width > freqs.shape[-1]:
+            cos, sin = F.pad(cos, (0, width - cos.shape[-1]), value=1.0), F.pad(sin, (0, width - sin.shape[-1]))
+        return Turn(cos[:, None], sin[:, None])
 
     def __call__(self, t: Tensor) -> Tensor:
         """Turn the leading features of `t` (b, h, n, d) in adjacent pairs; the others pass."""
-        size = 2 * self.cos.shape[-1]
-        head, rest = t[..., :size], t[..., size:]
-        x, y = head.unflatten(-1, (-1, 2)).unbind(-1)
-        turned = torch.stack((x * self.cos - y * self.sin, y * self.cos + x * self.sin), dim=-1).flatten(-2)
-        turned = turned.to(t.dtype)
-        return turned if rest.shape[-1] == 0 else torch.cat((turned, rest), dim=-1)
+        size = self.cos.shape[-1]
+        head = t if size == t.shape[-1] else t[..., :size]
+        turned = (head * self.cos + swap_pairs(head) * self.sin).to(t.dtype)
+        return turned if head is t else torch.cat((turned, t[..., size:]), dim=-1)
 
     def last(self, count: int) -> Turn:
-        return Turn(self.cos[..., -count:, :], self.sin[..., -count:, :])
-
-
-@dataclass(frozen=True)
-class FreeTurn:
-    """A turn whose angles were given feature by feature, not pair by pair: (b, 1, n, dim)."""
-
-    cos: Tensor
-    sin: Tensor
-
-    def __call__(self, t: Tensor) -> Tensor:
-        size = self.cos.shape[-1]
-        head, rest = t[..., :size], t[..., size:]
-        turned = (head * self.cos + rotate_half(head) * self.sin).to(t.dtype)
-        return turned if rest.shape[-1] == 0 else torch.cat((turned, rest), dim=-1)
-
-    def last(self, count: int) -> FreeTurn:
-        return FreeTurn(self.cos[..., -count:, :], self.sin[..., -count:, :])
+        return self if count == self.cos.shape[-2] else Turn(self.cos[..., -count:, :], self.sin[..., -count:, :])
 
 
 @dataclass(frozen=True)
 class Rotation:
     """What one call needs to place queries and keys."""
 
-    queries: Turn | FreeTurn
-    keys: Turn | FreeTurn  # of the keys that are new in this call
+    queries: Turn
+    keys: Turn  # of the keys that are new in this call
     query_scale: Tensor | None = None  # xPos: (b, n, dim / 2)
     key_scale: Tensor | None = None  # of all keys: kept keys are stored unscaled, so no factor ever overflows
 
     @staticmethod
     def given(freqs: Tensor, scale: Tensor | float, count: int) -> Rotation:
         """From a pair that `RotaryEmbedding.forward` returned; the queries are the last `count`."""
-        freqs = (freqs if freqs.ndim == 3 else freqs[None])[:, None]
-        keys = FreeTurn(freqs.cos(), freqs.sin())
+        keys = Turn.of(freqs if freqs.ndim == 3 else freqs[None], freqs.dtype)
         if not isinstance(scale, Tensor):
             return Rotation(keys.last(count), keys)
         halves = (scale if scale.ndim == 3 else scale[None])[..., ::2]
@@ -158,6 +145,11 @@ def stretch(t: Tensor, factor: Tensor | None) -> Tensor:
     size = pairs.shape[-1]
     scaled = t[..., :size] * pairs
     return scaled if size == t.shape[-1] else torch.cat((scaled, t[..., size:]), dim=-1)
+
+
+def swap_pairs(t: Tensor) -> Tensor:
+    """(x0, x1, x2, x3) -> (x1, x0, x3, x2)."""
+    return t.reshape(*t.shape[:-1], -1, 2).flip(-1).view(t.shape)
 
 
 def rotate_half(x: Tensor) -> Tensor:
