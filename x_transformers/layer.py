@@ -30,9 +30,13 @@ class Layer(nn.ModuleList):
         super().__init__([norms, branch, residual])
         self.adaptive = adaptive  # whether the norms take a condition
 
+    norms = property(lambda self: self[0])
+    branch = property(lambda self: self[1])
+    residual = property(lambda self: self[2])
+
     def forward(self, x: Tensor, call: Call, depth: Depth, state: Any) -> tuple[Tensor, Any]:
-        norms, branch, residual = self
-        before, after, around = norms
+        parts: Any = self
+        (before, after, around), branch, residual = parts
         given = followed(self.adaptive, call.condition)
         inputs, stream, joining = residual.prepare(x, depth)
         if call.trace is not None:

@@ -138,6 +138,10 @@ class AttentionLayers(nn.Module):
             return f'{name} leaves out parts in training, and there is nothing to go on from where they are missing; call eval() first'
         return self.why_not_decode
 
+    def why_not_go_on(self, state: StackState | None) -> str | None:
+        """As `why_no_state`, which a state of this very stack has answered but for the mode it is in now."""
+        return self.why_no_state if self.training or state is None or state.maker is not self.maker else None
+
     @property
     def can_cache_kv(self) -> bool:
         return self.why_not_decode is None
@@ -216,7 +220,7 @@ class AttentionLayers(nn.Module):
         steps = self.plan.steps(layers_execute_order)
         check(x, given, self, state, steps)
         goes_on = return_state or (state is not None and state.length > 0)
-        why_no_state = self.why_no_state if goes_on or return_hiddens else None
+        why_no_state = self.why_not_go_on(state) if goes_on or return_hiddens else None
         if goes_on and why_no_state:
             raise DecodeError(why_no_state)
         if attn_bias is not None and self.forgets and not torch.compiler.is_compiling():
@@ -246,7 +250,8 @@ class AttentionLayers(nn.Module):
         """One state per executed layer."""
         if state is None:
             return first_states(steps, given, None)
-        batches = {t.shape[0] for t in tensors(state.layers)}
+        filled = next((s for s in state.layers if s is not None), None)  # layers agree
+        batches = {t.shape[0] for t in tensors(filled)}
         if batches and batch not in batches:
             raise DecodeError(f'the state is of a batch of {max(batches)}, but x has {batch} rows; use reorder() to change its rows')
         order = tuple(step.module for step in steps)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -100,7 +101,13 @@ class Plan:
 
     def steps(self, order: tuple[int, ...] | None = None) -> tuple[LayerSpec, ...]:
         """The executed layers, for the plan's own or another order."""
-        chosen = self.order if order is None else checked_order(order, len(self.kinds))
+        return self.own_steps if order is None else self.steps_of(checked_order(order, len(self.kinds)))
+
+    @cached_property
+    def own_steps(self) -> tuple[LayerSpec, ...]:
+        return self.steps_of(self.order)
+
+    def steps_of(self, chosen: tuple[int, ...]) -> tuple[LayerSpec, ...]:
         for at, i in enumerate(chosen):
             source = self.skips[i]
             if source is not None and source > at:

@@ -59,6 +59,9 @@ class AttendConfig(ScoreFlags, NormaliserFlags, BackendFlags):
     )
 
 
+NO_CHOICE = nullcontext()
+
+
 class Nothing(nn.Module):
     """The absent factor."""
 
@@ -154,5 +157,7 @@ class Attend(nn.Module):
         return scored.visible.additive(scored.bias, q.dtype)
 
     def kernels(self) -> AbstractContextManager:
+        if not self.sdp_kwargs:
+            return NO_CHOICE
         limited = any(not on for on in self.sdp_kwargs.values()) or 'enable_cudnn' in self.sdp_kwargs
-        return kernel_choice(self.sdp_kwargs) if limited else nullcontext()
+        return kernel_choice(self.sdp_kwargs) if limited else NO_CHOICE

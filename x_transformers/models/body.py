@@ -139,6 +139,9 @@ class Body(nn.Module):
         """Why this model, as it is now, has nothing to go on from, or None."""
         return self._why_whole or self.attn_layers.why_no_state
 
+    def _why_not_go_on(self, state: StackState | None) -> str | None:
+        return self._why_whole or self.attn_layers.why_not_go_on(state)
+
     @assignable
     def can_cache_kv(self) -> bool:
         """Whether generation may keep a state."""
@@ -159,8 +162,9 @@ class Body(nn.Module):
         """Inputs, all of them or the new ones, to what is asked for."""
         check_kinds(ask)
         x, ask = self._resume(x, ask)
-        if (not ask.first or ask.return_state) and self.why_no_state:
-            raise DecodeError(self.why_no_state)
+        why_no_state = self._why_not_go_on(ask.state) if not ask.first or ask.return_state else None
+        if why_no_state:
+            raise DecodeError(why_no_state)
         self.check_inputs(x, ask)
         steps = self._steps(ask)
         check_call(self, tensors(x)[0], ask)

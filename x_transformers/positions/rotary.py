@@ -65,7 +65,8 @@ class RotaryEmbedding(nn.Module):
     def angles(self, pos: Tensor) -> Tensor:
         """(b, n) -> (b, n, dim / 2), in double precision where the device has it: exact at any position."""
         wide = torch.float32 if pos.device.type == 'mps' else torch.float64
-        return pos.to(wide)[..., None] * self.inv_freq.to(wide) / self.interpolation_factor
+        freqs = pos.to(wide)[..., None] * self.inv_freq.to(wide)
+        return freqs if self.interpolation_factor == 1 else freqs / self.interpolation_factor
 
     def decay(self, pos: Tensor, middle: Tensor | int) -> Tensor:
         """xPos's factor for queries (its inverse for keys), (b, n) -> (b, n, dim / 2)."""

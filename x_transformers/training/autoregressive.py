@@ -107,23 +107,24 @@ class AutoregressiveWrapper(nn.Module):
         A model with forward hooks, or a subclass with a forward of its own, decodes by that forward: the whole window is run
         for every token, which is slower.
         """
-        made = list(
-            self.stream(
-                prompts,
-                seq_len,
-                eos_token=eos_token,
-                temperature=temperature,
-                prompt_lens=prompt_lens,
-                filter_logits_fn=filter_logits_fn,
-                restrict_to_max_seq_len=restrict_to_max_seq_len,
-                amateur_model=amateur_model,
-                filter_kwargs=filter_kwargs,
-                contrastive_decode_kwargs=contrastive_decode_kwargs,
-                cache_kv=cache_kv,
-                generator=generator,
-                **kwargs,
+        with evaluating(self):  # once, not for every token
+            made = list(
+                self.stream(
+                    prompts,
+                    seq_len,
+                    eos_token=eos_token,
+                    temperature=temperature,
+                    prompt_lens=prompt_lens,
+                    filter_logits_fn=filter_logits_fn,
+                    restrict_to_max_seq_len=restrict_to_max_seq_len,
+                    amateur_model=amateur_model,
+                    filter_kwargs=filter_kwargs,
+                    contrastive_decode_kwargs=contrastive_decode_kwargs,
+                    cache_kv=cache_kv,
+                    generator=generator,
+                    **kwargs,
+                )
             )
-        )
         if not made:
             return prompts.new_empty((*prompts.shape[:-1], 0))
         return torch.stack(made, dim=-1)
