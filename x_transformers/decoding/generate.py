@@ -10,13 +10,14 @@ source against others.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from x_transformers.decoding.nets import has_own_forward, logits_of
+from x_transformers.decoding.nets import has_own_forward, logits_of, unwrapped
 from x_transformers.decoding.prompts import Prompts
 from x_transformers.decoding.sampling import contrastive_decode_fn
 from x_transformers.errors import DecodeError, InputError
@@ -33,30 +34,63 @@ class Source(Protocol):
     def reorder(self, index: Tensor) -> None: ...
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a model that keeps a state decodes; the numbers are the same."""
+
+    cache_kv: bool = True  # False: no state, the whole window for every token
+    compile: bool = False  # torch.compile the step from one token to the next
+    prefill_chunk: int | None = None  # tokens of the prompt that are run at a time; None: all
+
+    @classmethod
+    def checked(cls, cache_kv: Any, compile: Any, prefill_chunk: Any) -> Way:
+        """These, where they go together."""
+        if prefill_chunk is not None and (isinstance(prefill_chunk, bool) or not isinstance(prefill_chunk, int) or prefill_chunk < 1):
+            raise InputError(
+                f'prefill_chunk={prefill_chunk!r} is not possible; expected a number of tokens from 1, or None for all at once'
+            )
+        for name, on in (('compile', compile), ('prefill_chunk', prefill_chunk)):
+            if on and not cache_kv:
+                raise InputError(f'{name}={on} needs cache_kv=True: without a state, the whole window is run for every token. Keep one')
+        return cls(bool(cache_kv), bool(compile), prefill_chunk)
+
+
 class Stepper:
     """Decodes by state: each token is fed once."""
 
-    def __init__(self, net: Any, window: int, total: int, kwargs: dict[str, Any]):
-        self.net, self.window, self.kwargs = net, window, dict(kwargs)
+    def __init__(self, net: Any, window: int, total: int, kwargs: dict[str, Any], way: Way):
+        self.net, self.window, self.kwargs, self.way = net, window, dict(kwargs), way
+        self.compiled = torch.compile(net) if way.compile and net is unwrapped(net) else net
         slides = 0 < window < total
         self.state = net.empty_state(capacity=(window + SLACK if slides else total) + ahead(kwargs))
         self.fed = 0
         self.start: Tensor | None = None
 
     def logits(self, out: Tensor, start: Tensor | None) -> Tensor:
-        new = out[:, self.fed :] if self.fed else last(out, self.window)
-        if self.fed:
-            room = max(self.window - new.shape[1], 0)
-            if self.window and self.state.remembered > room:  # what stands ahead of the tokens takes no room
-                self.state = self.state.keep(room)
-        else:
-            self.start = moved(start, out.shape[1] - new.shape[1])
-            self.kwargs = with_mask(self.kwargs, new.shape[1], out.shape[1])
-        given = {**self.kwargs, 'seq_start_pos': self.start, 'state': self.state}
-        x, self.state = self.net(new, return_state=True, return_embeddings=True, **given)
-        self.kwargs = {key: value for key, value in self.kwargs.items() if key not in FIRST_ONLY}
+        logits = self.step(out[:, self.fed :]) if self.fed else self.prefill(last(out, self.window), start, out.shape[1])
         self.batch, self.fed = out.shape
+        return logits
+
+    def prefill(self, new: Tensor, start: Tensor | None, total: int) -> Tensor:
+        """The prompt, in chunks: memory for the scores and features of one at a time."""
+        self.start = moved(start, total - new.shape[1])
+        mask = with_mask(self.kwargs, new.shape[1], total).get('mask')
+        size = self.way.prefill_chunk or new.shape[1]
+        for at in range(0, new.shape[1], size):
+            given = self.kwargs if mask is None else {**self.kwargs, 'mask': mask[:, at : at + size]}
+            x = self.run(self.net, new[:, at : at + size], given, return_embeddings=True)
+            self.kwargs = {key: value for key, value in self.kwargs.items() if key not in FIRST_ONLY}
         return self.net.read_out(x[:, -1:], **(self.kwargs.get('to_logits_kwargs') or {}))[:, -1]  # a head sees a sequence
+
+    def step(self, new: Tensor) -> Tensor:
+        room = max(self.window - new.shape[1], 0)
+        if self.window and self.state.remembered > room:  # what stands ahead of the tokens takes no room
+            self.state = self.state.keep(room)
+        return self.run(self.compiled, new, self.kwargs)[:, -1]
+
+    def run(self, net: Any, new: Tensor, given: dict[str, Any], **more: Any) -> Tensor:
+        out, self.state = net(new, return_state=True, **{**given, 'seq_start_pos': self.start, 'state': self.state}, **more)
+        return out
 
     def reorder(self, index: Tensor) -> None:
         self.state = self.state.reorder(index)
@@ -103,7 +137,7 @@ class Contrast:
 
 
 def source_for(
-    net: Any, prompts: Prompts, seq_len: int, kwargs: dict[str, Any], *, window: int, cache_kv: bool = True, may_end: bool = False
+    net: Any, prompts: Prompts, seq_len: int, kwargs: dict[str, Any], *, window: int, way: Way, may_end: bool = False
 ) -> Stepper | Refeeder:
     """How to decode `seq_len` tokens behind `prompts` with this model; `window` 0 never slides."""
     prompt, total = prompts.tokens.shape[1], prompts.tokens.shape[1] + seq_len
@@ -114,7 +148,7 @@ def source_for(
             f'restrict_to_max_seq_len=False with a prompt of {prompt} tokens and seq_len={seq_len} goes beyond '
             f'max_seq_len={table.max_seq_len}, for which absolute positions were made; shorten them, or leave it out'
         )
-    if not cache_kv or not hasattr(net, 'empty_state') or not net.can_cache_kv or has_own_forward(net):
+    if not way.cache_kv or not hasattr(net, 'empty_state') or not net.can_cache_kv or has_own_forward(net):
         return Refeeder(net, window, kwargs)
     over = window and total - 1 > window and not net.can_cache_kv_outside_max_seq_len
     if over and (prompt > window or not may_end):  # an end token may come in time
@@ -122,7 +156,7 @@ def source_for(
             f'a prompt of {prompt} tokens with seq_len={seq_len} goes beyond max_seq_len={window}, where keys that were kept cannot '
             'slide along (absolute positions, memory tokens); shorten them, use cache_kv=False, or build the model without these'
         )
-    return Stepper(net, window, total, kwargs)
+    return Stepper(net, window, total, kwargs, way)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from x_transformers.decoding.generate import Stepper, rows_of
+from x_transformers.decoding.generate import Stepper, Way, rows_of
 from x_transformers.decoding.nets import has_own_forward, logits_of
 
 Mems = Sequence[Tensor | None] | None
@@ -33,7 +33,7 @@ class Segments:
             padded = {} if start is None else {'seq_start_pos': start}
             return logits_of(self.net(current, **given, **padded), self.batch)[:, -1]
         if self.stepper is None:
-            self.stepper = Stepper(self.net, 0, self.length, given)
+            self.stepper = Stepper(self.net, 0, self.length, given, Way())
         return self.stepper.logits(current, start)
 
     def reorder(self, index: Tensor) -> None:

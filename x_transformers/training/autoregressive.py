@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from x_transformers.decoding.beam import Beams, beam_search, check_beam
-from x_transformers.decoding.generate import Contrast, Source, source_for, tokens
+from x_transformers.decoding.generate import Contrast, Source, Way, source_for, tokens
 from x_transformers.decoding.nets import check_generator, check_given, check_outputs
 from x_transformers.decoding.prompts import Prompts, check_generation, read_prompts
 from x_transformers.decoding.sampling import chosen_filter, pick, top_k
@@ -94,6 +94,8 @@ class AutoregressiveWrapper(nn.Module):
         contrastive_decode_kwargs: Any = None,
         cache_kv: bool = True,
         generator: torch.Generator | None = None,
+        compile: bool = False,
+        prefill_chunk: int | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """Continue `prompts`, ids (t,), (b, t) or (..., t), by up to `seq_len` tokens; returns only the new ones.
@@ -103,6 +105,9 @@ class AutoregressiveWrapper(nn.Module):
         a function) with filter_kwargs; restrict_to_max_seq_len (False: never forget the earliest tokens); amateur_model, or
         several, with contrastive_decode_kwargs; cache_kv; generator (torch.Generator); mask (b, t) of the prompts. Other
         keywords go to the model.
+
+        compile=True compiles the step from token to token: two graphs, whatever the length; it pays from some hundred tokens.
+        prefill_chunk runs the prompt in chunks of so many tokens, which bounds the memory that a long one takes.
 
         A model with forward hooks, or a subclass with a forward of its own, decodes by that forward: the whole window is run
         for every token, which is slower.
@@ -122,6 +127,8 @@ class AutoregressiveWrapper(nn.Module):
                     contrastive_decode_kwargs=contrastive_decode_kwargs,
                     cache_kv=cache_kv,
                     generator=generator,
+                    compile=compile,
+                    prefill_chunk=prefill_chunk,
                     **kwargs,
                 )
             )
@@ -143,15 +150,18 @@ class AutoregressiveWrapper(nn.Module):
         contrastive_decode_kwargs: Any = None,
         cache_kv: bool = True,
         generator: torch.Generator | None = None,
+        compile: bool = False,
+        prefill_chunk: int | None = None,
         **kwargs: Any,
     ) -> Iterator[Tensor]:
         """As `generate`, token by token: yields ids of the shape of `prompts` without its last axis."""
         seq_len, temperature, eos_token = check_generation(seq_len, temperature, eos_token)
+        way = Way.checked(cache_kv, compile, prefill_chunk)
         keep = chosen_filter(filter_logits_fn, filter_kwargs)
         rows = read_prompts(prompts, prompt_lens, kwargs.pop('seq_start_pos', None))
         check_given(kwargs, self.net, AutoregressiveWrapper.stream, 'generate')
         amateurs, contrasts = contrast(self.net, amateur_model, contrastive_decode_kwargs)
-        source_of = partial(self.source, rows, seq_len, kwargs, restrict_to_max_seq_len, cache_kv, eos_token is not None)
+        source_of = partial(self.source, rows, seq_len, kwargs, restrict_to_max_seq_len, way, eos_token is not None)
         source: Source = source_of(self.net)
         if amateurs:
             source, keep = Contrast(source, [source_of(net) for net in amateurs], contrasts), identity
@@ -171,6 +181,8 @@ class AutoregressiveWrapper(nn.Module):
         prompt_lens: Tensor | None = None,
         restrict_to_max_seq_len: bool = True,
         cache_kv: bool = True,
+        compile: bool = False,
+        prefill_chunk: int | None = None,
         **kwargs: Any,
     ) -> Beams:
         """The best continuations of `prompts`, ids (t,), (b, t) or (..., t), among `num_beams` that are followed at a time.
@@ -180,21 +192,22 @@ class AutoregressiveWrapper(nn.Module):
         score is the log-probability itself, with 1 its mean per token; above that, longer ones are favoured (1609.08144).
         """
         seq_len, _, eos_token = check_generation(seq_len, eos_token=eos_token)
+        way = Way.checked(cache_kv, compile, prefill_chunk)
         rows = read_prompts(prompts, prompt_lens, kwargs.pop('seq_start_pos', None))
         check_given(kwargs, self.net, AutoregressiveWrapper.beam_search, 'beam_search')
         check_beam(num_beams, num_return_sequences, length_penalty, seq_len, eos_token, getattr(self.net, 'num_logits', None))
-        source = self.source(rows, seq_len, kwargs, restrict_to_max_seq_len, cache_kv, eos_token is not None, self.net)
+        source = self.source(rows, seq_len, kwargs, restrict_to_max_seq_len, way, eos_token is not None, self.net)
         with evaluating(self):
             found = beam_search(source, rows, seq_len, num_beams, eos_token, length_penalty, self.pad_value)
         best = [t[:, :num_return_sequences] for t in found]
         return Beams(*(t.reshape(*rows.leading, *t.shape[1:]) for t in best))
 
-    def source(self, rows: Prompts, seq_len: int, kwargs: dict[str, Any], slides: bool, cache_kv: bool, may_end: bool, net: Any) -> Source:
+    def source(self, rows: Prompts, seq_len: int, kwargs: dict[str, Any], slides: bool, way: Way, may_end: bool, net: Any) -> Source:
         """How a model, ours or an amateur, decodes behind the prompts: what it sees is never longer than what ours sees."""
         check_generator(net)
         lengths = [length for length in (self.net.max_seq_len, net.max_seq_len) if length]
         window = min(lengths) if slides and lengths else 0
-        return source_for(net, rows, seq_len, kwargs, window=window, cache_kv=cache_kv, may_end=may_end)
+        return source_for(net, rows, seq_len, kwargs, window=window, way=way, may_end=may_end)
 
 
 def forgetful_mask(n: int, inputs: Tensor, prob: float) -> Tensor:
