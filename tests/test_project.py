@@ -29,7 +29,7 @@ ROWS = (
     ('version', 'errors', 'flags'),
     ('plan',),
     ('branch', 'cache', 'call', 'inputs', 'state', 'toolbox'),
-    ('context', 'layerscale', 'norms', 'positions', 'residuals', 'shift', 'skips'),
+    ('context', 'files', 'layerscale', 'norms', 'positions', 'residuals', 'shift', 'skips', 'storable'),
     ('attention', 'feedforward', 'mixers'),
     ('checks', 'entry', 'layer', 'layers', 'layers_config', 'rebuilding'),
     ('models',),
