@@ -36,7 +36,7 @@ class Storable:
         """The model that `save(folder)` wrote; `wishes` are those of `x_transformers.load`."""
         from x_transformers.files.loading import load
 
-        return load(folder, expected=cls, **wishes)  # type: ignore[no-any-return]
+        return load(folder, expected=cls, **wishes)
 
     def load_weights(self, path: Folder, *, strict: bool = True, verify: bool = True) -> Any:
         """Take the numbers of a file of safetensors, or of the folder of a model; returns what of it did not fit.
@@ -63,7 +63,7 @@ class Storable:
         """
         from x_transformers.files.hub import from_pretrained
 
-        return from_pretrained(cls, pretrained_model_name_or_path, wishes)  # type: ignore[no-any-return]
+        return from_pretrained(cls, pretrained_model_name_or_path, wishes)
 
     def push_to_hub(self, repo_id: str, **wishes: Any) -> Any:
         """Save into a repository of the Hub, which is made where there is none (`pip install 'x-transformers[hub]'`).

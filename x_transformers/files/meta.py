@@ -94,7 +94,10 @@ def put(model: nn.Module, name: str, tensor: Tensor, old: Any) -> Any:
     owner, _, leaf = name.rpartition('.')
     bare = isinstance(old, nn.Parameter) and not isinstance(tensor, nn.Parameter)
     new: Any = nn.Parameter(tensor, old.requires_grad) if bare else tensor
-    setattr(model.get_submodule(owner), leaf, new)
+    module: Any = model
+    for part in owner.split('.') if owner else ():
+        module = module._modules[part]  # a name may also be that of a method
+    setattr(module, leaf, new)
     return new
 
 

@@ -89,8 +89,8 @@ def described_model(model: nn.Module, leave_out: frozenset[str], tensors: dict[s
         replaced = [name for name in each.parts if id(values[name]) not in parts]
         if replaced:
             raise CheckpointError(
-                f'{replaced[0]} of {each.cls.__name__} was replaced after the model was built, so its flags no longer say what it is. Build '
-                f'a new {each.cls.__name__} around the new part, and save that.'
+                f'{replaced[0]} of {each.cls.__name__} was replaced after the model was built, so its flags no longer say what it is. '
+                f'Build a new {each.cls.__name__} around the new part, and save that.'
             )
     unused = leave_out - supplied.keys()
     if unused:

@@ -17,6 +17,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from x_transformers.errors import FlagError
+from x_transformers.flags.accepting import settled
 from x_transformers.flags.cataloguing import catalogue
 from x_transformers.flags.public import CLASSES
 from x_transformers.flags.rules import shown
@@ -132,14 +133,7 @@ def read(data: Any, classes: Mapping[str, Any] = CLASSES, depth: int = 0) -> Rec
     twice = sorted(parts.keys() & data['flags'].keys() | {*data['given']} & (parts.keys() | data['flags'].keys()))
     if twice:
         raise FlagError(f'{shown(twice[0])} stands there twice, as a flag, a part or a name to be given')
-    return Recipe(classes[data['class']], {name: restored(value) for name, value in data['flags'].items()}, parts, tuple(data['given']))
-
-
-def restored(value: Any) -> Any:
-    """A value of JSON as a flag takes it: lists are tuples there."""
-    if isinstance(value, list):
-        return tuple(map(restored, value))
-    return {key: restored(each) for key, each in value.items()} if isinstance(value, dict) else value
+    return Recipe(classes[data['class']], settled(data['flags']), parts, tuple(data['given']))
 
 
 def place(recipe: Recipe, supplied: Mapping[str, Any]) -> Callable[[Recipe], dict[str, Any]]:
