@@ -19,7 +19,7 @@ from x_transformers.flags.plain import parse_json
 from x_transformers.flags.rules import shown
 from x_transformers.version import __version__
 
-WEIGHTS, CONFIG = 'model.safetensors', 'config.json'
+CONFIG, WEIGHTS = 'config.json', 'model.safetensors'
 FORMAT_VERSION = 1
 ENTRY, DIGEST = 'x_transformers', 'digest'  # in the metadata of the weights
 MOST_CONFIG = 2**20

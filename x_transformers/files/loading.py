@@ -54,8 +54,8 @@ def load(
         if not fit:
             if strict:
                 raise refuse(fit, folder / WEIGHTS, model)
-            warnings.warn(f'{folder / WEIGHTS} was taken in part by {type(model).__name__}; {fit}', stacklevel=3)
             model = built_whole(recipe, flags, fit, model, place)
+            warnings.warn(f'{folder / WEIGHTS} was taken in part by {type(model).__name__}; {fit}', stacklevel=3)
         digest = digest_of(header, header.metadata[ENTRY]) if verify and ENTRY in header.metadata else None
         fill(model, fit, Source(file, header, folder / WEIGHTS, digest), place, dtype)
     make_derived_again(model, place, dtype or commonest(model))
