@@ -75,10 +75,11 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
         raise CheckpointError(f'{path} does not exist. Name a folder that save(folder) wrote, with all its files.') from None
     except OSError as error:
         raise CheckpointError(f'{path} cannot be read ({error.strerror}). Name a folder that save(folder) wrote.') from error
+    about = os.fstat(handle)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(handle)
+        raise CheckpointError(f'{path} is no plain file. Name a folder that save(folder) wrote.')
     with os.fdopen(handle, 'rb') as file:
-        about = os.fstat(file.fileno())
-        if not stat.S_ISREG(about.st_mode):
-            raise CheckpointError(f'{path} is no plain file. Name a folder that save(folder) wrote.')
         try:
             yield file, about.st_size
         except OSError as error:
