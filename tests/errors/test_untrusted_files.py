@@ -463,8 +463,8 @@ def test_spoilt_files_are_refused_or_hold_the_model(folder, tmp_path_factory):
     assert outcomes['refused'] > 300
 
 
-VALUES = (None, True, False, 0, 1, -1, 2, 3, 7, 16, 17, 1000, 10**6, 10**9, 10**18, 10**30, 0.0, -0.5, 1e-300, 1e300, '', 'a', 'af', '../x', [],
-          [0], [1, 2], ['a'], {}, {'a': 1}, {'class': 'Decoder'})
+VALUES = (None, True, False, 0, 1, -1, 2, 3, 7, 16, 17, 1000, 10**6, 10**9, 10**18, 10**30, 0.0, -0.5, 1e-300, 1e300, '', 'a', 'af',
+          '../x', [], [0], [1, 2], ['a'], {}, {'a': 1}, {'class': 'Decoder'})
 
 
 def shapes(tensors):
