@@ -332,6 +332,9 @@ HEADERS = {
     'no JSON': (file_of(b'{"a": }', b''), 'no JSON'),
     'no object': (file_of([], b''), 'no JSON object'),
     'a name twice': (file_of(b'{"a": 1, "a": 2}', b''), 'twice'),
+    'many names, one twice': (
+        file_of(b'{' + b','.join(b'"%d":0' % i for i in [*range(100_000), 99_999]) + b'}', b''), "'99999' stands there twice",
+    ),
     'nested without end': (file_of(b'[' * 100_000, b''), 'nested too deeply'),
     'metadata that is a list': (file_of({'__metadata__': []}, b''), 'no dict of texts'),
     'metadata with numbers': (file_of({'__metadata__': {'a': 1}}, b''), 'no dict of texts'),

@@ -114,6 +114,17 @@ def test_a_model_comes_back_in_its_own_precision_or_another_one(tmp_path: Path) 
     assert wide.training and torch.equal(wide.to_logits.weight, model.to_logits.weight.double())
 
 
+@pytest.mark.parametrize('wish, words', [
+    ({'dtype': 'bfloat16'}, "dtype='bfloat16'"), ({'dtype': torch.int8}, 'dtype=torch.int8'), ({'device': 'abacus'}, "device='abacus'"),
+    ({'device': 3.5}, 'device=3.5'), ({'classes': [3]}, 'classes'),
+], ids=str)  # fmt: skip
+def test_wishes_that_cannot_be_had_are_refused(wish: dict[str, Any], words: str, tmp_path: Path) -> None:
+    net().save(tmp_path)
+    with pytest.raises(CheckpointError) as refused:
+        load(tmp_path, **wish)
+    assert words in str(refused.value)
+
+
 def test_flags_can_be_changed_when_loading(tmp_path: Path) -> None:
     model = AutoregressiveWrapper(net(), mask_prob=0.3)
     model.save(tmp_path)
@@ -148,6 +159,22 @@ def test_a_class_of_ones_own_is_loaded_by_those_who_name_it(tmp_path: Path) -> N
             load(refused)
     assert same(Scored.load(tmp_path / 'bare'), numbers(model.net))
     assert type(load(tmp_path / 'wrapped', classes=[Scored]).net) is Scored
+
+
+def test_a_class_of_ones_own_that_takes_no_flags_is_not_saved(tmp_path: Path) -> None:
+    class Fixed(TransformerWrapper):
+        def __init__(self) -> None:
+            super().__init__(num_tokens=16, max_seq_len=8, attn_layers=decoder())
+
+    with pytest.raises(CheckpointError, match=r'Fixed cannot be built from its flags .*, __init__\(self, \*\*flags\)'):
+        Fixed().save(tmp_path)
+
+    class Decoder(TransformerWrapper):  # a name that files know for something else
+        pass
+
+    with pytest.raises(FlagError, match='has the name of a class of the library; rename it'):
+        Decoder(num_tokens=16, max_seq_len=8, attn_layers=decoder()).save(tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
 def test_parts_of_ones_own_are_given_again_and_filled(tmp_path: Path) -> None:

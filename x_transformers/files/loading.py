@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,7 +30,7 @@ def load(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     verify: bool = True,
-    classes: Iterable[type] = (),
+    classes: Sequence[type] = (),
     expected: type | None = None,
     **flags: Any,
 ) -> Any:
@@ -42,7 +42,7 @@ def load(
     expected: what it must be. Other keywords are flags: those that were left out when saving, and any that shall differ.
     """
     folder = Path(folder)
-    check_wishes(folder, dtype, device)
+    check_wishes(folder, dtype, device, classes)
     place = torch.get_default_device() if device is None else torch.device(device)
     config = read_config(folder)
     with opened(folder / WEIGHTS) as (file, size):
@@ -100,11 +100,13 @@ def fill(model: nn.Module, fit: Fit, source: Source, place: torch.device, dtype:
             filled[id(old)] = put(model, name, old.detach().to(place, dtype if old.is_floating_point() else None), old)
 
 
-def check_wishes(folder: Path, dtype: Any, device: Any) -> None:
+def check_wishes(folder: Path, dtype: Any, device: Any, classes: Any) -> None:
     if not folder.is_dir():
         raise CheckpointError(f'{folder} is no folder. Name one that save(folder) wrote, with its {WEIGHTS}.')
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise CheckpointError(f'dtype={dtype!r} is not possible: expected one of numbers, such as torch.bfloat16')
+    if not isinstance(classes, (tuple, list)) or not all(hasattr(cls, 'config_class') for cls in classes):
+        raise CheckpointError(f'classes={classes!r} is not possible: expected a list of classes derived from those of the library')
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
@@ -112,7 +114,7 @@ def check_wishes(folder: Path, dtype: Any, device: Any) -> None:
         raise CheckpointError(f'device={device!r} cannot be used here ({reason}). Name another, such as device="cpu".') from error
 
 
-def recipe_of(described: Described, header: Header, classes: Iterable[type], expected: type | None) -> Recipe:
+def recipe_of(described: Described, header: Header, classes: Sequence[type], expected: type | None) -> Recipe:
     """What the folder says is to be built, checked without building anything."""
     named: dict[str, Any] = {cls.__name__: cls for cls in (*classes, *([expected] if expected else ()))}
     try:

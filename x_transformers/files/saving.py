@@ -96,7 +96,15 @@ def described_model(model: nn.Module, leave_out: frozenset[str], tensors: dict[s
     if unused:
         raise FlagError(f'leave_out={sorted(unused)} names no flag that is set in this {owner}; leave it out of leave_out')
     check_bounds(recipe, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
-    fit = compare(named_tensors(build_empty(recipe, supplied, len(tensors))), lay_out(tensors))
+    try:
+        twin = build_empty(recipe, supplied, len(tensors))
+    except Exception as error:  # of a constructor that is not ours
+        reason = ' '.join(str(error).split())
+        raise CheckpointError(
+            f'this {owner} cannot be built from its flags ({reason}), so it could not be loaded. A class of your own takes them as '
+            'keywords, __init__(self, **flags), and hands them on; or save the state dict alone.'
+        ) from error
+    fit = compare(named_tensors(twin), lay_out(tensors))
     if not fit:
         raise CheckpointError(
             f'this {owner} is no longer what its flags say, so they could not rebuild it; {fit}. Build a new one with flags that fit, and '

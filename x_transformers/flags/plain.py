@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -53,7 +54,7 @@ def describe_part(module: Any, leave_out: frozenset[str] = frozenset()) -> dict[
 
 
 def plain(name: str, value: Any, whole: Any = None) -> Any:
-    """A value as JSON holds it: tuples are lists there."""
+    """A value as JSON holds it (tuples are lists there); `whole`: what it is a part of, for the error."""
     whole = value if whole is None else whole
     if value is None or isinstance(value, (bool, str)):
         return value
@@ -96,8 +97,8 @@ def parse_json(text: str) -> Any:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            names = [name for name, _ in pairs]
-            raise ValueError(f'the name {shown(next(name for name in names if names.count(name) > 1))} stands there twice')
+            name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+            raise ValueError(f'the name {shown(name)} stands there twice')
         return found
 
     def number(text: str) -> float:
