@@ -13,7 +13,7 @@ from lm import Problem, checkpoint
 from lm.model import on_device, room
 from lm.terminal import at_least, write
 
-from x_transformers.errors import DecodeError, FlagError, InputError
+from x_transformers.errors import CheckpointError, DecodeError, FlagError, InputError
 
 FILTERS = dict(top_k='k', top_p='thres', min_p='min_p')     # each filter's own keyword
 
@@ -49,12 +49,12 @@ def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     prompt = os.fsencode(args.prompt)
     try:
-        model = on_device(checkpoint.load(checkpoint.find(args.checkpoint))[0], args.device)
+        model = on_device(checkpoint.load(checkpoint.find(args.checkpoint)), args.device)
         if args.length > room(model, prompt):
             raise Problem(f'--length {args.length} is too long: after this prompt there is room for {room(model, prompt)} bytes, '
                           'for the model has absolute positions. Ask for less.')
         write(model, prompt, args.length, **sampling(args))
-    except (Problem, FlagError, InputError, DecodeError) as error:
+    except (Problem, CheckpointError, FlagError, InputError, DecodeError) as error:
         print(f'sample.py: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -23,12 +23,12 @@ import torch.nn.functional as F
 from lm import Problem, checkpoint
 from lm.curve import draw
 from lm.data import Corpus, batch_at, counted_seed, fixed_windows, read_corpus
-from lm.model import DEFAULTS, build, model_config, on_device, room
+from lm.model import DEFAULTS, build, flags_of, model_config, on_device, room
 from lm.terminal import at_least, flag_pair, interruption, write
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from x_transformers.errors import DecodeError, FlagError, InputError
+from x_transformers.errors import CheckpointError, DecodeError, FlagError, InputError
 
 KEPT = ('seq_len', 'batch', 'accumulate', 'lr', 'warmup', 'decay', 'clip', 'seed', 'bf16')      # a resumed run may not change these
 
@@ -39,7 +39,6 @@ class Run:
     settings: argparse.Namespace
     folder: Path
     corpus: Corpus
-    config: dict
     model: nn.Module
     optimizer: torch.optim.Optimizer
     step: int = 0
@@ -100,14 +99,13 @@ def prepare(settings: argparse.Namespace) -> Run:
     torch.manual_seed(settings.seed)
     if settings.resume:
         saved = checkpoint.find(Path(settings.resume))
-        model, config = checkpoint.load(saved)
+        model = checkpoint.load(saved)
     else:
-        config = model_config(dict(settings.set), settings.seq_len)
-        model = build(config)
+        model = build(model_config(dict(settings.set), settings.seq_len))
     room(model, os.fsencode(settings.prompt))
     model = on_device(model, settings.device)
     folder = saved.parent if settings.resume else new_folder(settings.out)
-    run = Run(settings, folder, corpus, config, model, make_optimizer(model, settings.decay))
+    run = Run(settings, folder, corpus, model, make_optimizer(model, settings.decay))
     if settings.resume:
         restore(run, saved)
     return run
@@ -136,7 +134,7 @@ def make_optimizer(model: nn.Module, decay: float) -> torch.optim.Optimizer:
 def save(run: Run) -> None:
     settings = {name: value for name, value in vars(run.settings).items() if name not in ('set', 'out', 'resume')}
     training = dict(step=run.step, settings=settings, corpus=run.corpus.fingerprint, losses=run.losses, held_out=run.held_out)
-    checkpoint.save(run.folder, run.step, run.model, run.config, training, run.optimizer)
+    checkpoint.save(run.folder, run.step, run.model, training, run.optimizer)
     checkpoint.write_atomically(run.folder / 'loss.png', draw(run.losses, run.held_out, run.corpus.about))
 
 
@@ -246,7 +244,7 @@ def show(bar: tqdm, run: Run) -> None:
 
 def announce(run: Run) -> None:
     c, s = run.corpus, run.settings
-    flags = ' '.join(f'{name}={value}' for part in run.config.values() for name, value in part.items())
+    flags = ' '.join(f'{name}={value}' for name, value in flags_of(run.model).items())
     print(f'text      {c.about}: {len(c.train) / 1e6:.1f} MB to learn, {len(c.held_out) / 1e6:.1f} MB held out')
     print(f'model     {sum(p.numel() for p in run.model.parameters()):,} parameters: {flags}')
     print(f'run       {run.folder}: step {run.step} to {s.steps}, of {s.batch * s.accumulate} x {s.seq_len} bytes, on {s.device}')
@@ -276,7 +274,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         compose(run)
         print(f'\nSaved in {folder}, with the curve in loss.png. More text: python {os.path.dirname(here)}/sample.py {folder}')
-    except (Problem, FlagError, InputError, DecodeError) as error:
+    except (Problem, CheckpointError, FlagError, InputError, DecodeError) as error:
         print(f'train_lm.py: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -29,7 +29,7 @@ ROWS = (
     ('version', 'errors', 'flags'),
     ('plan',),
     ('branch', 'cache', 'call', 'inputs', 'state', 'toolbox'),
-    ('context', 'layerscale', 'norms', 'positions', 'residuals', 'shift', 'skips'),
+    ('context', 'files', 'layerscale', 'norms', 'positions', 'residuals', 'shift', 'skips', 'storable'),
     ('attention', 'feedforward', 'mixers'),
     ('checks', 'entry', 'layer', 'layers', 'layers_config', 'rebuilding'),
     ('models',),
@@ -153,7 +153,8 @@ def test_package_is_marked_as_typed():
 @each_module
 def test_dependencies_are_declared(name):
     assert third_party(name, at_import=True) <= declared()
-    assert third_party(name, at_import=False) <= declared() | declared('examples'), 'inside functions extras may be imported too'
+    optional = declared('examples') | declared('hub')
+    assert third_party(name, at_import=False) <= declared() | optional, 'inside functions extras may be imported too'
 
 
 def test_declared_dependencies_are_used():

@@ -13,6 +13,7 @@ from x_transformers.models.transformer import TransformerWrapper
 from x_transformers.models.vision import ViTransformerWrapper
 from x_transformers.models.xval import XValTransformerWrapper
 from x_transformers.norms import AdaptiveRMSNorm, RMSNorm
+from x_transformers.storable import load
 from x_transformers.training.autoregressive import AutoregressiveWrapper
 from x_transformers.training.continuous import ContinuousAutoregressiveWrapper
 from x_transformers.training.dpo import DPO
@@ -48,4 +49,5 @@ __all__ = [
     'XValAutoregressiveWrapper',
     'XValTransformerWrapper',
     '__version__',
+    'load',
 ]

@@ -15,3 +15,7 @@ class InputError(ValueError):
 
 class DecodeError(RuntimeError):
     """Decoding in pieces is not possible: the model refuses rather than returning other numbers."""
+
+
+class CheckpointError(ValueError):
+    """A file or folder cannot be written, or holds no model that can be trusted to be the one that was saved."""

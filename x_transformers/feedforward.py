@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from x_transformers.flags import Config, Rules, configured, demands, flag, pick
 from x_transformers.norms import LayerNorm
+from x_transformers.storable import Storable
 
 
 class ReluSquared(nn.Module):
@@ -63,7 +64,7 @@ class FeedForwardConfig(Config):
 
 
 @configured(FeedForwardConfig)
-class FeedForward(nn.Module):
+class FeedForward(Storable, nn.Module):
     """(..., dim) -> (..., dim_out), each token on its own.
 
     >>> FeedForward(dim=512, glu=True)(torch.randn(1, 16, 512)).shape

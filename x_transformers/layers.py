@@ -33,6 +33,7 @@ from x_transformers.rebuilding import honoured
 from x_transformers.residuals import spread_streams, sum_streams
 from x_transformers.skips import make_skips
 from x_transformers.state import Fresh, StackState, check_room, tensors
+from x_transformers.storable import Storable
 
 
 @dataclass
@@ -52,7 +53,7 @@ class LayerIntermediates:
 
 
 @configured(LayersConfig)
-class AttentionLayers(nn.Module):
+class AttentionLayers(Storable, nn.Module):
     """A stack of attention and feed-forward layers, made of the flags in the catalogue.
 
     `forward(x (b, n, dim), ...)` returns (b, n, dim); with `return_hiddens=True` also `LayerIntermediates`, with

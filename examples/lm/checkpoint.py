@@ -3,8 +3,8 @@
     runs/first/
       latest                     step-000450
       step-000450/
-        config.json              the flags of the model
-        model.safetensors        its weights
+        config.json              the model, as `model.save` writes it: its flags
+        model.safetensors        and its weights
         training.json            settings, step, curves
         training.safetensors     state of the optimizer
 
@@ -18,31 +18,27 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, load_model, save_file, save_model
-from torch import Tensor, nn
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.optim import Optimizer
 
 from lm import Problem
-from lm.model import build
-from x_transformers.version import __version__
+from x_transformers import AutoregressiveWrapper
 
-FORMAT = 1
 FILES = ('config.json', 'model.safetensors', 'training.json', 'training.safetensors')
 
 
-def save(folder: Path, step: int, model: nn.Module, config: dict, training: dict[str, Any], optimizer: Optimizer) -> Path:
+def save(folder: Path, step: int, model: AutoregressiveWrapper, training: dict[str, Any], optimizer: Optimizer) -> Path:
     """Write the checkpoint of `step` and make it the latest; the ones before it are removed."""
     whole = folder / f'step-{step:06}'
     if latest(folder) == whole.name:                # a step is saved once: writing it again could only lose it
         return whole
     part = whole.with_suffix('.tmp')
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    save_model(model, str(part / 'model.safetensors'))
+    model.save(part)
     state = optimizer.state_dict()['state']
     save_file({f'{index}.{name}': value for index, entry in state.items() for name, value in entry.items()}, part / 'training.safetensors')
-    (part / 'config.json').write_text(json.dumps(dict(format=FORMAT, library=__version__, **config), indent=2))
     (part / 'training.json').write_text(json.dumps(training))
     for path in (*part.iterdir(), part):
         flush(path)
@@ -92,38 +88,9 @@ def latest(folder: Path) -> str | None:
         return None
 
 
-def load(checkpoint: Path) -> tuple[nn.Module, dict]:
-    """The model of a checkpoint, with its weights, and its config."""
-    config = read_json(checkpoint / 'config.json')
-    if config.pop('format', None) != FORMAT:
-        raise Problem(f'{checkpoint / "config.json"} has another format than {FORMAT}, the one this script reads. '
-                      'Use the version of the script that wrote it.')
-    written_by = config.pop('library', 'unknown')
-    try:
-        model = build(config)
-    except (Problem, KeyError, TypeError) as error:
-        raise Problem(f'{checkpoint / "config.json"}, written by version {written_by}, does not fit version {__version__} of the library '
-                      f'({error}). Use the version that wrote it.') from error
-    load_weights(model, checkpoint / 'model.safetensors')
-    return model, config
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Only weights that fit in every name and shape."""
-    own = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    try:
-        with safe_open(path, 'pt') as file:
-            saved = {name: file.get_slice(name).get_shape() for name in file.keys()}     # noqa: SIM118
-        for name, shape in saved.items():
-            if own.get(name, shape) != shape:
-                raise Problem(f'{path} does not fit its config.json: {name} has shape {shape}, the model has {own[name]}. '
-                              'Put back the two files that were saved together.')
-        missing, unexpected = load_model(model, path, strict=False)
-    except (OSError, SafetensorError) as error:
-        raise damaged(path, error) from error
-    if missing or unexpected:
-        raise Problem(f'{path} does not fit its config.json: {[*missing, *unexpected][0]} is in only one of them. '
-                      'Put back the two files that were saved together.')
+def load(checkpoint: Path) -> AutoregressiveWrapper:
+    """The model of a checkpoint, with its weights."""
+    return AutoregressiveWrapper.load(checkpoint)
 
 
 def load_training(checkpoint: Path) -> dict[str, Any]:

@@ -46,6 +46,12 @@ def build(config: dict[str, dict[str, Any]]) -> AutoregressiveWrapper:
         raise Problem(f'{error}{note}') from error
 
 
+def flags_of(model: AutoregressiveWrapper) -> dict[str, Any]:
+    """What was set of it, by the names of flags."""
+    parts = (model.net.attn_layers, model.net, model)
+    return {name: value for part in parts for name, value in part.config.keywords().items() if not isinstance(value, nn.Module)}
+
+
 def on_device(model: nn.Module, device: str) -> nn.Module:
     try:
         return model.to(device)

@@ -13,9 +13,12 @@ import torch
 import train_lm
 from conftest import EXAMPLES
 from lm import checkpoint
+from lm.model import flags_of
+from lm.terminal import flag_pair
 from safetensors.torch import load_file, save_file
 
-from x_transformers import AutoregressiveWrapper
+from x_transformers import AutoregressiveWrapper, Decoder, TransformerWrapper
+from x_transformers.flags import catalogue
 
 
 def start(*argv):
@@ -136,15 +139,17 @@ def test_leftovers_of_a_kill_are_passed_over_and_swept(small, finished, tmp_path
 ])
 def test_a_checkpoint_gives_back_the_model_of_any_flags(flags, small, tmp_path):
     assert train_lm.main([*small, '--steps', '2', '--set', *flags, '--out', str(tmp_path)]) == 0
-    model, config = checkpoint.load(checkpoint.find(tmp_path))
-    again, _ = checkpoint.load(checkpoint.find(tmp_path))
-    given = {name: value for part in config.values() for name, value in part.items()}
-    assert {flag.partition('=')[0] for flag in flags} <= given.keys()
+    model, again = (checkpoint.load(checkpoint.find(tmp_path)) for _ in range(2))
+    classes = (Decoder, TransformerWrapper, AutoregressiveWrapper)
+    defaults = {entry.name: entry.default for cls in classes for entry in catalogue(cls.config_class)}
+    for flag in flags:
+        name, value = flag_pair(flag)
+        assert {**defaults, **flags_of(model)}[name] == value
     tokens = torch.randint(256, (1, 12))
     assert torch.equal(model.eval().net(tokens), again.eval().net(tokens))
 
-    checkpoint.save(tmp_path / 'copy', 2, model, config, {}, torch.optim.AdamW(model.parameters()))
-    copied, _ = checkpoint.load(checkpoint.find(tmp_path / 'copy'))
+    checkpoint.save(tmp_path / 'copy', 2, model, {}, torch.optim.AdamW(model.parameters()))
+    copied = checkpoint.load(checkpoint.find(tmp_path / 'copy'))
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), copied.state_dict().values()))
 
 
@@ -250,18 +255,22 @@ def rename_a_weight(path):
     save_file(tensors, path)
 
 
+def of_the_stack(change):
+    return edit_json(lambda c: change(c['model']['parts']['net']['parts']['attn_layers']['flags']))
+
+
 DAMAGES = {
-    'weights missing': ('model.safetensors', os.remove, 'is missing or damaged'),
-    'weights truncated': ('model.safetensors', lambda path: os.truncate(path, 1000), 'is missing or damaged'),
-    'weights emptied': ('model.safetensors', lambda path: os.truncate(path, 0), 'is missing or damaged'),
-    'weights of another shape': ('model.safetensors', reshape_a_weight, 'does not fit its config.json has shape [3]'),
-    'weights of another name': ('model.safetensors', rename_a_weight, 'does not fit its config.json is in only one of them'),
-    'config cut': ('config.json', lambda path: os.truncate(path, 40), 'is missing or damaged'),
-    'config of another size': ('config.json', edit_json(lambda c: c['decoder'].update(dim=32)), 'does not fit its config.json has shape'),
-    'config of a strange flag': ('config.json', edit_json(lambda c: c['decoder'].update(flux=1)), "does not fit version 'flux'"),
-    'config without a part': ('config.json', edit_json(lambda c: c.pop('wrapper')), 'does not fit version wrapper'),
-    'config of another format': ('config.json', edit_json(lambda c: c.update(format=99)), 'has another format than 1'),
-    'config no object': ('config.json', lambda path: path.write_text('[]'), 'is missing or damaged'),
+    'weights missing': ('model.safetensors', os.remove, 'does not exist'),
+    'weights truncated': ('model.safetensors', lambda path: os.truncate(path, 1000), 'is damaged'),
+    'weights emptied': ('model.safetensors', lambda path: os.truncate(path, 0), 'is damaged'),
+    'weights of another shape': ('model.safetensors', reshape_a_weight, 'does not fit another shape is (3,)'),
+    'weights of another name': ('model.safetensors', rename_a_weight, 'does not fit unexpected: stranger'),
+    'config cut': ('config.json', lambda path: os.truncate(path, 40), 'is damaged'),
+    'config of another size': ('config.json', of_the_stack(lambda flags: flags.update(dim=32)), 'is not the config saved with'),
+    'config of a strange flag': ('config.json', of_the_stack(lambda flags: flags.update(flux=1)), 'is not the config saved with'),
+    'config without a part': ('config.json', edit_json(lambda c: c.pop('model')), 'is damaged model'),
+    'config of another format': ('config.json', edit_json(lambda c: c.update(format_version=99)), 'format_version=99 reads 1'),
+    'config no object': ('config.json', lambda path: path.write_text('[]'), 'says nothing of a model'),
     'training lacks a part': ('training.json', edit_json(lambda c: c.pop('settings')), 'is missing or damaged settings'),
     'optimizer of another shape': ('training.safetensors', reshape_a_moment, 'does not fit model.safetensors'),
     'training missing': ('training.json', os.remove, 'is missing or damaged'),

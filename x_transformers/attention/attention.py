@@ -27,13 +27,14 @@ from x_transformers.positions.cope import CoPE
 from x_transformers.positions.forgetting import make_forgetting
 from x_transformers.positions.rotary import Rotation, Turn, stretch
 from x_transformers.state import Beside, ContextKeys, FixedKeys, Fresh, Keys, Records
+from x_transformers.storable import Storable
 
 RESIDUAL_ATTENTION = 'residual attention hands the score matrix to the next layer, and fused kernels never form it'
 Latents = tuple[Tensor, 'Tensor | None']  # (b, n, width), and key sub-heads (b, r, n, d) that skip them
 
 
 @configured(AttentionConfig)
-class Attention(nn.Module):
+class Attention(Storable, nn.Module):
     """Multi-head attention (1706.03762) with every flag of the catalogue.
 
     Alone, `forward(x (b, n, dim), context=None, ...)` returns a tensor (b, n, dim), or `(out, Intermediates)` with

@@ -25,7 +25,14 @@ def checked(name: str, value: Any, entry: Entry) -> Any:
             _within(name, value, number, entry.flag)
     if kinds == (bool,):
         return bool(value)
-    return tuple(value) if isinstance(value, list) else value
+    return settled(value)
+
+
+def settled(value: Any) -> Any:
+    """Tuples for lists, in dicts too."""
+    if isinstance(value, dict):
+        return {key: settled(each) for key, each in value.items()}
+    return tuple(map(settled, value)) if isinstance(value, list) else value
 
 
 def _within(name: str, value: Any, number: Any, about: Flag) -> None:

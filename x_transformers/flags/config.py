@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 from typing import Any, ClassVar
@@ -10,6 +11,8 @@ from x_transformers.errors import FlagError
 from x_transformers.flags.cataloguing import same, values
 from x_transformers.flags.declaring import Rules
 from x_transformers.flags.parsing import bind, parse
+from x_transformers.flags.plain import FIELDS, describe, keywords, parse_json, place, read
+from x_transformers.flags.public import CLASSES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,3 +37,19 @@ class Config:
     def keywords(self) -> dict[str, Any]:
         """Public keywords that rebuild this config: every value that differs from its default."""
         return {name: value for name, value, default in values(self) if default is MISSING or not same(value, default)}
+
+    def to_json(self) -> str:
+        """This config as text; a FlagError names the flag that no text can hold (a function, a module of one's own)."""
+        return json.dumps(describe(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str, **supplied: Any) -> Any:
+        """The config that `to_json` wrote; the models in it are built anew. `load` is for files that you do not trust."""
+        try:
+            data = parse_json(text)
+        except ValueError as error:
+            raise FlagError(f'the text is no JSON of a {cls.__name__}: {error}') from error
+        if not isinstance(data, dict) or 'class' in data or data.keys() - FIELDS.keys():
+            raise FlagError(f'the text is no JSON of a {cls.__name__}: expected the entries flags, parts and given')
+        described = read({**data, 'class': ''}, {**CLASSES, '': type(cls.__name__, (), {'config_class': cls})})
+        return parse(cls, keywords(described, place(described, supplied)))

@@ -11,6 +11,8 @@ from x_transformers.flags.cataloguing import Entry, catalogue
 if TYPE_CHECKING:
     from x_transformers.flags.config import Config
 
+CLASSES: dict[str, Any] = {}  # the library's own, by name: what a file may ask for
+
 
 class Signature:
     """The signature of a public class: its flags, listed when somebody looks, which costs importing nothing."""
@@ -30,11 +32,13 @@ def parameter(entry: Entry, kind: Any) -> inspect.Parameter:
 
 
 def configured(config: type[Config]) -> Callable[[type], type]:
-    """Class decorator: the public class takes the flags of `config`, and `help()` shows them."""
+    """Class decorator: the public class takes the flags of `config`, and `help()` shows them. Ours can be named by files."""
 
     def decorate(cls: type) -> type:
         cls.config_class = config  # type: ignore[attr-defined]
         cls.__signature__ = Signature()  # type: ignore[attr-defined]
+        if cls.__module__.startswith('x_transformers.'):
+            CLASSES[cls.__name__] = cls
         return cls
 
     return decorate

@@ -5,7 +5,6 @@ In the reason of a rule, `{prefix}` stands for what leads to its flags, as in 'S
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +29,13 @@ def problems(config: Config, prefix: str = '') -> Iterator[str]:
 
 def quote(config: Config, prefix: str, *names: str) -> str:
     """`attn_hard=True and attn_sparse_topk=8`: flags as the user wrote them."""
-    shown = lambda value: textwrap.shorten(repr(value), 120, placeholder=' ...')  # modules have many lines
     return ' and '.join(f'{prefix}{name}={shown(lookup(config, name))}' for name in names)
+
+
+def shown(value: Any) -> str:
+    """A value as one would write it, on one line and not too long."""
+    text = ' '.join(repr(value).split())  # modules have many lines
+    return text if len(text) <= 120 else f'{text[:116]} ...'
 
 
 def said(because: str, prefix: str) -> str:

@@ -26,6 +26,7 @@ from x_transformers.models.memory_tokens import strip, unweave
 from x_transformers.norms import LayerNorm
 from x_transformers.positions.embeddings import AbsolutePositionalEmbedding, ScaledSinusoidalEmbedding
 from x_transformers.state import StackState, map_tensors, tensors
+from x_transformers.storable import Storable
 from x_transformers.toolbox import always, masked_mean
 
 
@@ -39,7 +40,7 @@ class assignable:
         return self if model is None else self.ask(model)
 
 
-class Body(nn.Module):
+class Body(Storable, nn.Module):
     """What models share. It has no constructor: a model builds the parts in its own order, by the methods below."""
 
     config: Any

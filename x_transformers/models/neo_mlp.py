@@ -13,6 +13,7 @@ from x_transformers.errors import InputError
 from x_transformers.flags import Config, configured, flag
 from x_transformers.inputs import expect_kind
 from x_transformers.layers import Encoder
+from x_transformers.storable import Storable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class RandomFourierEmbed(nn.Module):
 
 
 @configured(NeoMLPConfig)
-class NeoMLP(nn.Module):
+class NeoMLP(Storable, nn.Module):
     """Input, hidden and output neurons attend to each other. `forward(x (b, dim_in))` returns (b, dim_out).
 
     >>> NeoMLP(dim_in=5, dim_hidden=7, dim_out=3, dim_model=32, depth=2)(torch.randn(4, 5)).shape

@@ -15,6 +15,7 @@ from x_transformers.inputs import expect
 from x_transformers.layers import AttentionLayers
 from x_transformers.models.ask import check_names
 from x_transformers.norms import LayerNorm
+from x_transformers.storable import Storable
 
 Size = int | tuple[int, int]
 
@@ -63,7 +64,7 @@ class Patches(nn.Module):
 
 
 @configured(VisionConfig)
-class ViTransformerWrapper(nn.Module):
+class ViTransformerWrapper(Storable, nn.Module):
     """A transformer over patches of an image. `forward(img (b, channels, height, width))` returns logits (b, num_classes).
 
     >>> from x_transformers import Encoder, ViTransformerWrapper

@@ -19,7 +19,11 @@ class Derived(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         super()._apply(fn, recurse)
-        name, values = self._derived
-        old = getattr(self, name)
-        setattr(self, name, torch.tensor(values, device=old.device, dtype=old.dtype))
+        old = getattr(self, self._derived[0])
+        self.make_again(old.device, old.dtype)
         return self
+
+    def make_again(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Compute the buffer anew."""
+        name, values = self._derived
+        setattr(self, name, torch.tensor(values, device=device, dtype=dtype))

@@ -17,6 +17,7 @@ from x_transformers.decoding.prompts import Prompts, check_generation, read_prom
 from x_transformers.decoding.sampling import chosen_filter, pick, top_k
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, Rules, configured, demands, flag
+from x_transformers.storable import Storable
 from x_transformers.toolbox import evaluating, identity
 from x_transformers.training.losses import expect_token_model, shifted, token_loss
 
@@ -38,7 +39,7 @@ class AutoregressiveConfig(Config):
 
 
 @configured(AutoregressiveConfig)
-class AutoregressiveWrapper(nn.Module):
+class AutoregressiveWrapper(Storable, nn.Module):
     """Trains a model to predict the next token, and generates with it.
 
     >>> from x_transformers import Decoder, TransformerWrapper

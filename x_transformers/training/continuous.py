@@ -16,6 +16,7 @@ from x_transformers.errors import FlagError, InputError
 from x_transformers.flags import Config, configured, flag
 from x_transformers.inputs import expect
 from x_transformers.models.continuous import ContinuousTransformerWrapper
+from x_transformers.storable import Storable
 from x_transformers.toolbox import evaluating, masked_mean
 from x_transformers.training.losses import mean_of
 
@@ -49,7 +50,7 @@ class GaussianLoss(nn.Module):
 
 
 @configured(ContinuousAutoregressiveConfig)
-class ContinuousAutoregressiveWrapper(nn.Module):
+class ContinuousAutoregressiveWrapper(Storable, nn.Module):
     """Trains a model to predict the next vector, and lets it go on from its own predictions.
 
     >>> from x_transformers import ContinuousTransformerWrapper, Decoder

@@ -15,6 +15,7 @@ from x_transformers.decoding.nets import check_outputs, logits_of
 from x_transformers.errors import FlagError, InputError
 from x_transformers.flags import Config, Rules, configured, demands, flag
 from x_transformers.inputs import expect, expect_kind
+from x_transformers.storable import Storable
 from x_transformers.training.autoregressive import AutoregressiveWrapper
 from x_transformers.training.losses import check_targets
 
@@ -32,7 +33,7 @@ class DPOConfig(Config):
 
 
 @configured(DPOConfig)
-class DPO(nn.Module):
+class DPO(Storable, nn.Module):
     """Trains `policy_model`, the model that was given, against `ref_model`, a frozen copy of it.
 
     The score of a sequence is the mean log-probability of its tokens. As in 2.0.1 masks stand at the token that predicts:

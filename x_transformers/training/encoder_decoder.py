@@ -16,6 +16,7 @@ from x_transformers.inputs import expect, expect_optional
 from x_transformers.layers import Decoder, Encoder
 from x_transformers.layers_config import DecoderConfig, EncoderConfig
 from x_transformers.models.transformer import TokenFlags, TransformerWrapper
+from x_transformers.storable import Storable
 from x_transformers.toolbox import evaluating
 from x_transformers.training.autoregressive import AutoregressiveWrapper
 from x_transformers.training.losses import check_targets
@@ -61,7 +62,7 @@ class EncoderDecoderConfig(Config):
 
 
 @configured(EncoderDecoderConfig)
-class XTransformer(nn.Module):
+class XTransformer(Storable, nn.Module):
     """An encoder and a decoder. `forward(src (b, n) ids, tgt (b, m) ids)` returns the loss of the target, `generate` writes one.
 
     >>> from x_transformers import XTransformer

@@ -20,6 +20,7 @@ from x_transformers.decoding.nets import check_generator, check_given, check_out
 from x_transformers.errors import FlagError, InputError
 from x_transformers.flags import Config, Rules, configured, demands, flag
 from x_transformers.inputs import expect
+from x_transformers.storable import Storable
 from x_transformers.toolbox import evaluating
 from x_transformers.training.losses import check_targets, expect_token_model
 
@@ -142,7 +143,7 @@ class NonAutoregressiveConfig(Config):
 
 
 @configured(NonAutoregressiveConfig)
-class NonAutoregressiveWrapper(nn.Module):
+class NonAutoregressiveWrapper(Storable, nn.Module):
     """Trains a model to fill in masked tokens, and generates sequences by filling in all of them step by step.
 
     >>> from x_transformers import Encoder, TransformerWrapper

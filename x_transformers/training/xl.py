@@ -17,6 +17,7 @@ from x_transformers.decoding.sampling import chosen_filter, pick, top_k
 from x_transformers.decoding.segments import Mems, Segments
 from x_transformers.errors import FlagError, InputError
 from x_transformers.flags import Config, configured, flag
+from x_transformers.storable import Storable
 from x_transformers.training.losses import expect_token_model, shifted, token_loss
 
 
@@ -32,7 +33,7 @@ class XLAutoregressiveConfig(Config):
 
 
 @configured(XLAutoregressiveConfig)
-class XLAutoregressiveWrapper(nn.Module):
+class XLAutoregressiveWrapper(Storable, nn.Module):
     """Trains a model on sequences of many segments, and generates with it by exact segment recurrence.
 
     >>> from x_transformers import Decoder, TransformerWrapper

@@ -18,6 +18,7 @@ from x_transformers.errors import InputError
 from x_transformers.flags import Config, configured, flag
 from x_transformers.inputs import expect
 from x_transformers.models.xval import XValTransformerWrapper
+from x_transformers.storable import Storable
 from x_transformers.toolbox import evaluating
 from x_transformers.training.losses import check_targets, mean_of
 
@@ -50,7 +51,7 @@ class XValAutoregressiveConfig(Config):
 
 
 @configured(XValAutoregressiveConfig)
-class XValAutoregressiveWrapper(nn.Module):
+class XValAutoregressiveWrapper(Storable, nn.Module):
     """Trains a model to predict the next token and number, and generates both.
 
     >>> from x_transformers import Decoder, XValTransformerWrapper

@@ -1,0 +1,1 @@
+"""Other people's models: state dicts of later releases of x-transformers."""
