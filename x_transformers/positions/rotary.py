@@ -75,13 +75,13 @@ class RotaryEmbedding(Exact):
         return (self.scale.to(wide) ** (ahead.to(wide)[..., None] / self.scale_base)).to(self.scale.dtype)
 
     def reach(self, dtype: torch.dtype) -> int:
-        """How many positions the queries of one call may span, so that xPos's factors and what they scale stay within `dtype`.
+        """How many positions the queries of one call may span, so that what xPos scales stays within `dtype`.
 
-        The factors may use three quarters of its exponents: a query half a span ahead of the middle is scaled by that, and so is a
-        key half a span behind it.
+        The product of the first query with the last key, which it does not see, is the largest: a span of decay undone. It may use
+        three quarters of the exponents of `dtype`.
         """
         steepest = -math.log(XPOS_GAMMA / (1 + XPOS_GAMMA)) / self.scale_base  # per position, of the first feature
-        return int(2 * 0.75 * math.log(torch.finfo(dtype).max) / steepest)
+        return int(0.75 * math.log(torch.finfo(dtype).max) / steepest)
 
     def rotation(self, queries: Span, keys: Span, device: torch.device, new: int | None = None) -> Rotation:
         """Turns of `queries` and of the latest `new` of `keys` (all, when not given)."""
