@@ -30,7 +30,7 @@ FAR, CPU = 100_000, torch.device('cpu')
 SINGLE = 2.0**-24  # half a step of float32 numbers around one
 HALVES = (torch.bfloat16, torch.float16)
 each_half = pytest.mark.parametrize('dtype', HALVES, ids=lambda dtype: str(dtype)[6:])
-each_dtype = pytest.mark.parametrize('dtype', (torch.float32, *HALVES), ids=lambda dtype: str(dtype)[6:])
+each_dtype = pytest.mark.parametrize('dtype', [torch.float32, *HALVES], ids=lambda dtype: str(dtype)[6:])
 
 
 def apart(got: Tensor, want: Any) -> float:
