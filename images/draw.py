@@ -127,7 +127,7 @@ def rotary():
     plain, far = freqs[0], RotaryEmbedding(32, interpolation_factor=4.0).forward(positions)[0][0]
     scores = lambda turned: turned.cos().mean(dim=-1)                   # of equal query and key, a distance apart
     decays = RotaryEmbedding(32, use_xpos=True, scale_base=512)
-    query = decays.decay(positions[None], 0)[0]                         # n pairs
+    query = decays.decay(positions[None])[0]                            # n pairs
 
     figure, axes = panels(3, 10, 2.9)
     image = axes[0].imshow(plain[:128, ::2].cos().T.numpy(), cmap=SIGNED, vmin=-1, vmax=1, aspect='auto', interpolation='nearest')

@@ -16,6 +16,7 @@ from x_transformers.errors import DecodeError, InputError
 from x_transformers.inputs import askable, expect, expect_angles, expect_dtype, expect_kind, expect_optional, expect_pairs, expect_positions
 from x_transformers.plan import LayerSpec
 from x_transformers.positions.t5 import RelativePositionBias
+from x_transformers.precision import product_dtype
 from x_transformers.state import Beside, FixedKeys, StackState, Tail
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def check(x: Tensor, given: Inputs, stack: Any, state: StackState | None, steps:
     check_memories(x, given, stack, fresh)
     check_positions(x, given, stack, state)
     check_rotary(given, stack, n + longest(given.mems) if fresh else n)
+    check_xpos(x, given, stack)
     check_pairs(x, given, stack, state)
     check_conditions(x, given, stack, state)
     if state is not None and not fresh and not torch.compiler.is_compiling():
@@ -125,6 +127,24 @@ def check_rotary(given: Inputs, stack: Any, n: int) -> None:
     """Ready angles for `n` tokens, memories included."""
     if given.rotary_pos_emb is not None and stack.rotary_pos_emb is not None:
         expect_angles('rotary_pos_emb', given.rotary_pos_emb, n, stack.config.attn.dim_head)
+
+
+def check_xpos(x: Tensor, given: Inputs, stack: Any) -> None:
+    """xPos's factors between the first and the last of these tokens must be numbers that the precision has."""
+    rotary, pos = stack.rotary_pos_emb, given.pos
+    if rotary is None or rotary.scale is None or given.rotary_pos_emb is not None or torch.compiler.is_compiling():
+        return
+    span = x.shape[1]
+    if pos is not None and askable(pos):
+        own = pos[..., -span:]
+        span = int((own.amax(dim=-1) - own.amin(dim=-1)).max()) + 1
+    dtype = product_dtype(x)
+    reach = rotary.reach(dtype)
+    if span > reach:
+        raise InputError(
+            f'x spans {span} positions, but with rotary_xpos=True and rotary_xpos_scale_base={rotary.scale_base} one call reaches no '
+            f'further than {reach} in {dtype}; run it in pieces by state (return_state=True), in a wider precision, or with a larger base'
+        )
 
 
 def check_pairs(x: Tensor, given: Inputs, stack: Any, state: StackState | None) -> None:

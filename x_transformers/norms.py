@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, Rules, at_most_one, demands, excludes, flag, pick
+from x_transformers.precision import unit_length
 
 
 class LayerNorm(nn.Module):
@@ -45,7 +46,7 @@ class ScaleNorm(nn.Module):
         self.g = nn.Parameter(torch.full((1,), 1.0 - unit_offset))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(x, dim=-1) * (self.scale * (self.g + float(self.unit_offset)))
+        return unit_length(x) * (self.scale * (self.g + float(self.unit_offset)))
 
 
 class RMSNorm(nn.Module):
@@ -58,7 +59,7 @@ class RMSNorm(nn.Module):
         self.g = nn.Parameter(torch.full((dim,), 1.0 - unit_offset))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(x, dim=-1) * (self.scale * (self.g + float(self.unit_offset)))
+        return unit_length(x) * (self.scale * (self.g + float(self.unit_offset)))
 
 
 class SimpleRMSNorm(nn.Module):
@@ -69,7 +70,7 @@ class SimpleRMSNorm(nn.Module):
         self.scale = dim**0.5
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(x, dim=-1) * self.scale
+        return unit_length(x) * self.scale
 
 
 class MultiheadRMSNorm(nn.Module):
@@ -118,7 +119,7 @@ class AdaptiveRMSNorm(AdaptiveGain):
         self.scale = dim**0.5
 
     def forward(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        return F.normalize(x, dim=-1) * self.scale * self.gain(condition)
+        return unit_length(x) * self.scale * self.gain(condition)
 
 
 class Unchanged(nn.Module):

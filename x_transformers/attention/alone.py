@@ -118,7 +118,7 @@ def attend_alone(
     maps = seen if return_intermediates and not cfg.flash else None
     selection = selection_of(queries, keys, None, cfg.lead, x.device) if cfg.selective else None
     scored = Scored(limits, ahead(attn_bias, cfg.lead, 0.0), prev_attn, maps, selection)
-    out = attention.attend.run(q, records['k'], records['v'], scored)
+    out = attention.weigh(q, records, None, scored)
     beside = None
     if attention.hybrid_module is not None:
         beside = first_tensor(attention.hybrid_module(x, **attention.beside_mask(mask)))

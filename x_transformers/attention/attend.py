@@ -14,7 +14,7 @@ from x_transformers.attention.checks import check_attend
 from x_transformers.attention.keys import lead_records
 from x_transformers.attention.masks import KeyRule, ahead, visible
 from x_transformers.attention.normalise import NormaliserFlags, make_normaliser
-from x_transformers.attention.scores import ScoreFlags, mix_heads, selection_of
+from x_transformers.attention.scores import HeadMix, ScoreFlags, selection_of
 from x_transformers.call import Span
 from x_transformers.errors import BackendError
 from x_transformers.flags import Rules, configured, demands, flag
@@ -99,7 +99,7 @@ class Attend(nn.Module):
         self.kernels()  # an error where none is left
         self.normalise = make_normaliser(cfg)
         self.attn_dropout = nn.Dropout(cfg.dropout)
-        talking = lambda wanted, absent: mix_heads(cfg.heads or 1) if wanted else absent
+        talking = lambda wanted, absent: HeadMix(cfg.heads or 1) if wanted else absent
         self.pre_softmax_talking_heads = talking(cfg.pre_talking_heads, Nothing())
         self.post_softmax_talking_heads = talking(cfg.post_talking_heads, Unchanged())
         self.pre_scale_post_talking_heads = talking(cfg.pre_scale_post_talking_heads, Nothing())

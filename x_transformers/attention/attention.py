@@ -15,7 +15,7 @@ from x_transformers.attention.backends import Recipe, Scored
 from x_transformers.attention.config import AttentionConfig
 from x_transformers.attention.hybrid import make_hybrid, remembering, run_beside
 from x_transformers.attention.keys import ValueMix, lead_records, mix_values
-from x_transformers.attention.masks import KeyRule, Visible, ahead, visible
+from x_transformers.attention.masks import KeyRule, Visible, ahead, tokens_of, visible
 from x_transformers.attention.outputs import HeadGate, ValueGate, laser_output, laser_values, make_output
 from x_transformers.attention.project import absorb_queries, expand_values, l2norm, merge_heads, split_heads
 from x_transformers.attention.scores import selection_of
@@ -26,6 +26,7 @@ from x_transformers.norms import Unchanged
 from x_transformers.positions.cope import CoPE
 from x_transformers.positions.forgetting import make_forgetting
 from x_transformers.positions.rotary import Rotation, Turn, stretch
+from x_transformers.precision import no_autocast, single
 from x_transformers.state import Beside, ContextKeys, FixedKeys, Fresh, Keys, Records
 from x_transformers.storable import Storable
 
@@ -209,7 +210,7 @@ class Attention(Storable, nn.Module):
         if self.data_dependent_alibi is not None:
             new['forget'] = self.data_dependent_alibi.record(x)
         if cfg.selective:
-            new['deselected'] = x.new_zeros((x.shape[0], 1, x.shape[1], 1))
+            new['deselected'] = single(x.new_zeros((x.shape[0], 1, x.shape[1], 1)))
         if not isinstance(state, Fresh):
             grown = state.append(new)
             return grown, grown.read(), seen
@@ -314,7 +315,11 @@ class Attention(Storable, nn.Module):
     def weigh(self, q: Tensor, records: Records, rotation: Rotation | None, scored: Scored) -> Tensor:
         """Weighed values (b, h, i, e). Latent keys that were kept are met as they are, never expanded."""
         if 'k' in records:
-            return self.attend.run(q, self.stretched(records['k'], rotation), records['v'], scored)
+            k, v = self.stretched(records['k'], rotation), records['v']
+            if not self.config.laser:
+                return self.attend.run(q, k, v, scored)
+            with no_autocast(v):  # exponentials are weighed in the precision that was chosen for their range
+                return self.attend.run(q.to(v.dtype), k.to(v.dtype), v, scored)
         latent, subheads, count = records['latent'], records.get('subheads'), self.config.latent_rope_subheads or 0
         keys = latent
         if subheads is not None:
@@ -327,7 +332,7 @@ class Attention(Storable, nn.Module):
     def put_out(self, out: Tensor, x: Tensor, mask: Tensor | None, beside: Tensor | None = None) -> Tensor:
         """(b, h, n, e) -> (b, n, dim)."""
         if self.config.laser:
-            out = laser_output(out)
+            out = laser_output(out).to(x.dtype)
         if self.head_scale_params is not None:
             out = out * self.head_scale_params
         out = self.to_v_head_gate(out, x)
@@ -391,11 +396,3 @@ def make_attend(cfg: AttentionConfig) -> Attend:
 
 def join_rows(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return None if a is None or b is None else torch.cat((a, b), dim=-2)
-
-
-def tokens_of(span: Span, begins: Tensor | None, device: torch.device) -> Tensor | None:
-    """(b, j) bool: keys that are tokens or memory; None where all are, or where padding is in front of all of them."""
-    if begins is None or span.start >= 0:
-        return None
-    order = span.order(device)
-    return (order < 0) | (order >= begins[:, None])

@@ -25,6 +25,7 @@ from x_transformers.attention.scores import (
 )
 from x_transformers.errors import BackendError, FlagError
 from x_transformers.flags import Config, Rules, catalogue, demands, flag, is_on, quote
+from x_transformers.precision import single
 
 if TYPE_CHECKING:
     from x_transformers.attention.attend import Attend, Intermediates
@@ -104,6 +105,7 @@ class Reference:
     def __call__(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, scored: Scored) -> Tensor:
         scale = attend.scale_for(q)
         sim = negative_squared_distances(q, k) * scale if attend.l2_distance else products(q * scale, k)
+        sim = single(sim)  # edits sum over keys and queries, and hidden keys get numbers that half precision does not have
         lowest = -torch.finfo(sim.dtype).max
         if scored.previous is not None:
             sim = sim + scored.previous.to(sim.dtype)

@@ -85,10 +85,16 @@ class Visible:
                 assert allowed is not None
                 mask = torch.zeros((), dtype=dtype, device=allowed.device).masked_fill(~allowed, -torch.finfo(dtype).max)
             else:
-                mask = bias.to(dtype)
+                mask = within(bias, dtype)
                 mask = mask if allowed is None else mask.masked_fill(~allowed, -torch.finfo(dtype).max)
             self.made[key] = (bias, mask[(None,) * (4 - mask.ndim)])  # the bias is kept so that its id stays its own
         return self.made[key][1]
+
+
+def within(bias: Tensor, dtype: torch.dtype) -> Tensor:
+    """`bias` in another precision; what that does not reach is its last number, so that a row of them stays finite."""
+    largest = torch.finfo(dtype).max
+    return bias.clamp(-largest, largest).to(dtype) if largest < torch.finfo(bias.dtype).max else bias.to(dtype)
 
 
 def ahead(t: Tensor | None, count: int, value: bool | float) -> Tensor | None:
@@ -120,3 +126,11 @@ def visible(
     if past is not None and explicit is None and lead == 0 and queries.length == keys.length:
         aligned = True  # a plain bool, also where the lengths are symbols of a compiled graph
     return Visible(ahead(explicit, lead, True), ahead(past, lead, True), aligned)
+
+
+def tokens_of(span: Span, begins: Tensor | None, device: torch.device) -> Tensor | None:
+    """(b, j) bool: keys that are tokens or memory; None where all are, or where padding is in front of all of them."""
+    if begins is None or span.start >= 0:
+        return None
+    order = span.order(device)
+    return (order < 0) | (order >= begins[:, None])

@@ -6,6 +6,7 @@ LASER's exponential values (2411.03493).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from x_transformers.attention.scores import softclamp
 from x_transformers.flags import Config, flag
+from x_transformers.precision import single
 
 GATE_OPEN = 10.0  # bias at which a gate starts: sigmoid(10) lets all but everything through
 
@@ -70,13 +72,13 @@ LEAST = 1e-20  # of a sum of exponentials, before its logarithm
 
 
 def laser_values(v: Tensor, bound: float) -> Tensor:
-    """What LASER weighs in place of values."""
-    return softclamp(v, bound).exp()
+    """What LASER weighs in place of values: in single precision, where that of `v` has not the range of e^-bound to e^bound."""
+    return softclamp(v if bound < math.log(torch.finfo(v.dtype).max) else single(v), bound).exp()
 
 
 def laser_output(out: Tensor) -> Tensor:
     """Back from weighed exponentials."""
-    return out.clamp(min=LEAST).log()
+    return out.clamp(min=max(LEAST, torch.finfo(out.dtype).tiny)).log()
 
 
 def naive_laser(weights: Tensor, v: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from x_transformers.attention.project import group_queries
 from x_transformers.call import Span
 from x_transformers.flags import Config, Rules, demands, flag
+from x_transformers.precision import no_autocast, single
 
 MATRIX = 'it rewrites the score matrix, which fused kernels never form'
 
@@ -47,11 +48,16 @@ class ScoreFlags(Config):
     )
 
 
-def mix_heads(heads: int) -> nn.Conv2d:
-    """A map across heads that starts as the identity."""
-    mixer = nn.Conv2d(heads, heads, 1, bias=False)
-    nn.init.dirac_(mixer.weight)
-    return mixer
+class HeadMix(nn.Conv2d):
+    """A map across heads (b, h, i, j) that starts as the identity; it keeps the precision of what it mixes."""
+
+    def __init__(self, heads: int):
+        super().__init__(heads, heads, 1, bias=False)
+        nn.init.dirac_(self.weight)
+
+    def forward(self, t: Tensor) -> Tensor:
+        with no_autocast(t):
+            return F.conv2d(t, self.weight.to(t.dtype))
 
 
 def softclamp(t: Tensor, value: float) -> Tensor:
@@ -112,16 +118,16 @@ def products(q: Tensor, k: Tensor) -> Tensor:
 
 
 def negative_squared_distances(q: Tensor, k: Tensor) -> Tensor:
-    """-|q - k|^2 for every pair, shapes as in `products`."""
-    q_square = q.square().sum(dim=-1, keepdim=True)
-    k_square = k.square().sum(dim=-1)[:, None].repeat(1, q.shape[1] // k.shape[1], 1, 1).flatten(1, 2)[:, :, None]
+    """-|q - k|^2 for every pair, shapes as in `products`, in no less than single precision: it is a difference of large numbers."""
+    q_square = single(q).square().sum(dim=-1, keepdim=True)
+    k_square = single(k).square().sum(dim=-1)[:, None].repeat(1, q.shape[1] // k.shape[1], 1, 1).flatten(1, 2)[:, :, None]
     distance = q_square + k_square - 2 * products(q, k)
     return -distance.clamp(min=0)
 
 
 def qk_l2_dist_squared(q: Tensor, k: Tensor) -> Tensor:
     """|q - k|^2 for every pair, shapes as in `products`."""
-    return -negative_squared_distances(q, k)
+    return -negative_squared_distances(q, k).to(q.dtype)
 
 
 def with_distance_features(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from x_transformers.errors import InputError
+from x_transformers.precision import single
 
 
 def top_k(logits: Tensor, frac_num_tokens: float = 0.1, k: int | None = None) -> Tensor:
@@ -82,5 +83,5 @@ def pick(logits: Tensor, temperature: float, keep: Callable[[Tensor], Tensor], g
     """(b, vocabulary) -> (b,): the best token at temperature zero, otherwise a sample of what the filter keeps."""
     if temperature == 0.0:
         return logits.argmax(dim=-1)
-    probs = (keep(logits) / temperature).softmax(dim=-1)
+    probs = (keep(single(logits)) / temperature).softmax(dim=-1)
     return torch.multinomial(probs, 1, generator=generator)[:, 0]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from x_transformers.positions.embeddings import TokenEmbedding
+from x_transformers.precision import no_autocast, single
 
 
 class TiedLogits(nn.Module):
@@ -55,8 +56,8 @@ def sigsoftmax(logits: Tensor) -> Tensor:
 
 def mix(logits: Tensor, weights: Tensor) -> Tensor:
     """Log-probabilities (..., v) of a mixture of softmaxes (1711.03953): logits (..., k, v) with scores (..., k) of the parts."""
-    with torch.autocast(logits.device.type, enabled=False):
-        prob = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    with no_autocast(logits):
+        prob = single(logits)
         share = weights.to(prob.dtype).softmax(dim=-1)
         return (share[..., None] * prob.softmax(dim=-1)).sum(dim=-2).clamp(min=1e-20).log()
 
@@ -75,5 +76,5 @@ def calc_z_loss(pre_softmax_attns: Sequence[Tensor], mask: Tensor | None = None,
 
 def calc_entropy(t: Tensor, is_prob: bool = False) -> Tensor:
     """Entropy in nats over the last axis of logits, or of probabilities."""
-    prob = t if is_prob else t.softmax(dim=-1)
-    return -(prob * prob.clamp(min=1e-20).log()).sum(dim=-1)
+    prob = single(t) if is_prob else single(t).softmax(dim=-1)
+    return -(prob * prob.clamp(min=1e-20).log()).sum(dim=-1).to(t.dtype)

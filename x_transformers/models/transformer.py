@@ -183,7 +183,7 @@ class TransformerWrapper(Body):
         if self.sigsoftmax_logits:
             logits = sigsoftmax(logits)
         if self.combine_mixture is not None:
-            logits = mix(logits, self.combine_mixture(x))
+            logits = mix(logits, self.combine_mixture(x)).to(x.dtype)
         return logits.squeeze(-1) if self.squeeze_out_last_dim else logits
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from x_transformers.flags import Config, Rules, demands, flag
+from x_transformers.precision import run_single, single
 from x_transformers.toolbox import create_causal_mask
 
 GATES = 'its positions are sums over the score matrix, which fused kernels never form'
@@ -82,7 +83,7 @@ class CoPE(nn.Module):
         sim = attn_logits
         if self.talking_heads is not None:
             # mixing makes the lowest numbers any numbers: what is hidden is hidden again
-            sim = self.talking_heads(sim)
+            sim = run_single(self.talking_heads, sim).to(sim.dtype)
             hidden = create_causal_mask(sim.shape[-2], sim.shape[-1], sim.device) if allowed is None else ~allowed
             sim = sim.masked_fill(hidden, -torch.finfo(sim.dtype).max)
         position = contextual_positions(sim).clamp(max=self.max_pos - 1)
@@ -97,7 +98,7 @@ class CoPE(nn.Module):
 
 def contextual_positions(sim: Tensor) -> Tensor:
     """(b, h, i, j): for each key the sum of gates from it on, in no less than single precision."""
-    gates = sim.to(torch.promote_types(sim.dtype, torch.float32)).sigmoid()
+    gates = single(sim).sigmoid()
     return gates.flip(-1).cumsum(dim=-1).flip(-1)
 
 

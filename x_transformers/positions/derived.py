@@ -6,16 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from x_transformers.precision import Exact
 
 
-class Derived(nn.Module):
+class Derived(Exact):
     """A module with one such buffer, made again whenever its tensors are moved or emptied."""
 
     def derive(self, name: str, values: list[float]) -> None:
         """Register the buffer `name` with these values."""
         self._derived = (name, values)
-        self.register_buffer(name, torch.tensor(values), persistent=False)
+        dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
+        self.register_buffer(name, torch.tensor(values, dtype=dtype), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         super()._apply(fn, recurse)

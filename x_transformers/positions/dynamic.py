@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from x_transformers.errors import FlagError
 from x_transformers.norms import LayerNorm
 from x_transformers.positions.distance import DistanceBias
+from x_transformers.precision import run_single
 
 
 class DynamicPositionBias(DistanceBias):
@@ -28,9 +29,10 @@ class DynamicPositionBias(DistanceBias):
         self.mlp.append(nn.Linear(dim, heads))
 
     def at(self, distance: Tensor) -> Tensor:
-        t = distance.to(self.mlp[-1].weight.dtype)[..., None]  # type: ignore[arg-type]
+        weight = self.mlp[-1].weight
+        t = distance.to(torch.promote_types(weight.dtype, torch.float32))[..., None]  # type: ignore[arg-type]
         if self.log_distance:
             t = t.sign() * torch.log(t.abs() + 1)
         for layer in self.mlp:
-            t = layer(t)
+            t = run_single(layer, t)
         return t

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from x_transformers.errors import FlagError, InputError
 from x_transformers.positions.derived import Derived
+from x_transformers.positions.rotary import double
+from x_transformers.precision import unit_length
 
 
 class TokenEmbedding(nn.Module):
@@ -24,7 +25,7 @@ class TokenEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         vectors = self.emb(x.long())
-        return F.normalize(vectors, dim=-1) if self.l2norm_embed else vectors
+        return unit_length(vectors) if self.l2norm_embed else vectors
 
     def init_(self) -> None:
         """Kaiming-normal vectors; nearly zero ones where their length is normed away."""
@@ -61,7 +62,7 @@ class AbsolutePositionalEmbedding(nn.Module):
                 'were made; shorten it, raise max_seq_len, or use relative positions (rotary_pos_emb=True)'
             )
         vectors = self.emb(absolute_positions(n, pos, seq_start_pos, x.device)) * self.scale
-        return F.normalize(vectors, dim=-1) if self.l2norm_embed else vectors
+        return unit_length(vectors) if self.l2norm_embed else vectors
 
 
 class ScaledSinusoidalEmbedding(Derived):
@@ -79,5 +80,6 @@ class ScaledSinusoidalEmbedding(Derived):
 
     def forward(self, x: Tensor, pos: Tensor | None = None, seq_start_pos: Tensor | None = None) -> Tensor:
         pos = absolute_positions(x.shape[1], pos, seq_start_pos, x.device)
-        angles = pos[..., None] * self.inv_freq
-        return torch.cat((angles.sin(), angles.cos()), dim=-1) * self.scale
+        wide = double(pos.device)
+        angles = pos.to(wide)[..., None] * self.inv_freq.to(wide)  # exact at any position
+        return (torch.cat((angles.sin(), angles.cos()), dim=-1).to(self.inv_freq.dtype) * self.scale).to(self.scale.dtype)

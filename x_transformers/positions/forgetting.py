@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from x_transformers.errors import FlagError
 from x_transformers.flags import Config, Rules, demands, excludes, flag, keywords_of
+from x_transformers.precision import run_single, single
 from x_transformers.toolbox import create_causal_mask
 
 
@@ -83,8 +84,7 @@ class DataDependentAlibi(nn.Module):
 
     def record(self, x: Tensor) -> Tensor:
         """(b, n, dim) -> (b, h or 2 h, n, 1): log gates, in no less than single precision, as they will be summed."""
-        gates = self.to_forget_gates(x) * self.post_log_scale
-        return rearrange(gates, 'b n h -> b h n 1').to(torch.promote_types(gates.dtype, torch.float32))
+        return rearrange(run_single(self.to_forget_gates, x) * self.post_log_scale, 'b n h -> b h n 1')
 
     def bias(self, x: Tensor, gates: Tensor, counts: Tensor | None) -> Tensor:
         """(b, h, i, j) for tokens `x` that are the last of the keys, whose log gates (b, h, j, 1) are given.
@@ -136,7 +136,7 @@ class PerRowDataDependentAlibi(nn.Module):
     def bias(self, x: Tensor, keys: Tensor, counts: Tensor | None) -> Tensor:
         """As in `DataDependentAlibi`, from the keys of the gates (b, h, j, d)."""
         sim = self.project(x)[0] @ keys.transpose(-1, -2) * self.scale
-        gates = F.logsigmoid(sim.to(torch.promote_types(sim.dtype, torch.float32))) * self.post_log_scale
+        gates = F.logsigmoid(single(sim)) * self.post_log_scale
         i, j = sim.shape[-2:]
         gates = gates.tril(j - i - 1)  # only keys before the query
         if counts is not None:

@@ -6,19 +6,21 @@ cosines of one call: they are computed once and used by all layers.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from x_transformers.call import Span
 from x_transformers.errors import FlagError
+from x_transformers.precision import Exact
 
 XPOS_GAMMA = 0.4  # the paper's smoothing of the per-feature decay
 
 
-class RotaryEmbedding(nn.Module):
+class RotaryEmbedding(Exact):
     """Angles of rotary position embedding for the first `dim` features of a head.
 
     `forward(t (n,) or (b, n))` returns `(freqs, scale)`: angles (1|b, n, dim), each one twice in a row, and the
@@ -49,7 +51,7 @@ class RotaryEmbedding(nn.Module):
         self.interpolation_factor = interpolation_factor
         self.scale_base = scale_base
         self.register_buffer('inv_freq', 1.0 / (base ** (torch.arange(0, dim, 2).float() / dim)))
-        decay = (torch.arange(0, dim, 2) + XPOS_GAMMA * dim) / ((1 + XPOS_GAMMA) * dim)
+        decay = (torch.arange(0, dim, 2).float() + XPOS_GAMMA * dim) / ((1 + XPOS_GAMMA) * dim)
         self.register_buffer('scale', decay if use_xpos else None)
 
     def forward_from_seq_len(self, seq_len: int) -> tuple[Tensor, Tensor | float]:
@@ -60,18 +62,28 @@ class RotaryEmbedding(nn.Module):
         freqs = self.angles(t).to(self.inv_freq.dtype).repeat_interleave(2, dim=-1)
         if self.scale is None:
             return freqs, 1.0
-        return freqs, self.decay(t, centre(t)).repeat_interleave(2, dim=-1)
+        return freqs, self.decay(t - (t.max() + 1) // 2).repeat_interleave(2, dim=-1)
 
     def angles(self, pos: Tensor) -> Tensor:
         """(b, n) -> (b, n, dim / 2), in double precision where the device has it: exact at any position."""
-        wide = torch.float32 if pos.device.type == 'mps' else torch.float64
+        wide = double(pos.device)
         freqs = pos.to(wide)[..., None] * self.inv_freq.to(wide)
         return freqs if self.interpolation_factor == 1 else freqs / self.interpolation_factor
 
-    def decay(self, pos: Tensor, middle: Tensor | int) -> Tensor:
-        """xPos's factor for queries (its inverse for keys), (b, n) -> (b, n, dim / 2)."""
+    def decay(self, ahead: Tensor) -> Tensor:
+        """xPos's factor for queries so far ahead of the middle, or for keys so far behind it: (b, n) -> (b, n, dim / 2)."""
         assert self.scale is not None
-        return self.scale ** ((pos - middle)[..., None].to(self.scale.dtype) / self.scale_base)
+        wide = double(ahead.device)
+        return (self.scale.to(wide) ** (ahead.to(wide)[..., None] / self.scale_base)).to(self.scale.dtype)
+
+    def reach(self, dtype: torch.dtype) -> int:
+        """How many positions the queries of one call may span, so that what xPos scales stays within `dtype`.
+
+        The product of the first query with the last key, which it does not see, is the largest: a span of decay undone. It may use
+        three quarters of the exponents of `dtype`.
+        """
+        steepest = -math.log(XPOS_GAMMA / (1 + XPOS_GAMMA)) / self.scale_base  # per position, of the first feature
+        return int(0.75 * math.log(torch.finfo(dtype).max) / steepest)
 
     def rotation(self, queries: Span, keys: Span, device: torch.device, new: int | None = None, width: int = 0) -> Rotation:
         """Turns of `queries` and of the latest `new` of `keys` (all, when not given), for heads of `width` features."""
@@ -82,14 +94,15 @@ class RotaryEmbedding(nn.Module):
         k = q if new == queries.length else turn(keys.last(keys.length if new is None else new).positions(device))
         if self.scale is None:
             return Rotation(q, k)
-        every = keys.positions(device)
-        middle = centre(every)  # any common centre gives the same scores: only differences remain
-        return Rotation(q, k, self.decay(q_pos, middle), 1 / self.decay(every, middle))
+        # any common middle gives the same scores, only differences remain; from that of the queries no factor leaves the range of
+        # numbers, however many keys came before: those of old keys go to zero, as what is left of them does
+        middle = (q_pos.amin(dim=-1, keepdim=True) + q_pos.amax(dim=-1, keepdim=True)) // 2
+        return Rotation(q, k, self.decay(q_pos - middle), self.decay(middle - keys.positions(device)))
 
 
-def centre(pos: Tensor) -> Tensor:
-    """xPos measures positions from the middle of the sequence, so that its factors stay near one."""
-    return (pos.max() + 1) // 2
+def double(device: torch.device) -> torch.dtype:
+    """Double precision, where the device has it."""
+    return torch.float32 if device.type == 'mps' else torch.float64
 
 
 @dataclass(frozen=True)
@@ -126,7 +139,7 @@ class Rotation:
     queries: Turn
     keys: Turn  # of the keys that are new in this call
     query_scale: Tensor | None = None  # xPos: (b, n, dim / 2)
-    key_scale: Tensor | None = None  # of all keys: kept keys are stored unscaled, so no factor ever overflows
+    key_scale: Tensor | None = None  # of all keys, which are stored unscaled
 
     @staticmethod
     def given(freqs: Tensor, scale: Tensor | float, count: int) -> Rotation:
@@ -142,9 +155,9 @@ def stretch(t: Tensor, factor: Tensor | None) -> Tensor:
     """Multiply adjacent pairs of leading features of `t` (b, h, n, d) by `factor` (b, n, size / 2)."""
     if factor is None:
         return t
-    pairs = factor.repeat_interleave(2, dim=-1)[:, None].to(t.dtype)
+    pairs = factor.repeat_interleave(2, dim=-1)[:, None]
     size = pairs.shape[-1]
-    scaled = t[..., :size] * pairs
+    scaled = (t[..., :size] * pairs).to(t.dtype)
     return scaled if size == t.shape[-1] else torch.cat((scaled, t[..., size:]), dim=-1)
 
 

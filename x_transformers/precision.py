@@ -1,0 +1,81 @@
+"""What needs single precision gets it, whatever a model is cast to or autocast says.
+
+Lengths, forget gates, networks of distances, edited scores and whatever says where tokens stand are computed in no less
+than single precision; what comes of them goes on in the precision of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+def narrow(dtype: torch.dtype) -> bool:
+    """Whether it is a floating-point type of less than single precision."""
+    return dtype.is_floating_point and torch.finfo(dtype).bits < 32
+
+
+def single(t: Tensor) -> Tensor:
+    """`t` in no less than single precision."""
+    return t.float() if narrow(t.dtype) else t
+
+
+def no_autocast(t: Tensor) -> AbstractContextManager:
+    """A context in which products keep the precision of their factors, on the device of `t`."""
+    device = t.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+
+
+def product_dtype(t: Tensor) -> torch.dtype:
+    """The precision that products of `t` have: its own, or that of autocast."""
+    device = t.device.type
+    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if on else t.dtype
+
+
+def run_single(module: nn.Module, x: Tensor) -> Tensor:
+    """`module(x)` in no less than single precision, its parameters included."""
+    with no_autocast(x):
+        if not any(narrow(p.dtype) for p in module.parameters()):
+            return module(single(x))
+        return functional_call(module, {name: single(p) for name, p in module.named_parameters()}, (single(x),))
+
+
+def unit_length(t: Tensor) -> Tensor:
+    """`t` over its length along the last axis. A vector of zeros stays one.
+
+    In half precision the least length of `F.normalize` would be rounded to zero: zeros would become 0 / 0, and their gradient infinite.
+    """
+    if not narrow(t.dtype):
+        return F.normalize(t, dim=-1)
+    wide = t.float()
+    length = wide.norm(dim=-1, keepdim=True)
+    return (wide / length.masked_fill(length == 0, torch.inf)).to(t.dtype)
+
+
+class Exact(nn.Module):
+    """A module whose floating-point buffers never get narrower than single precision: `.bfloat16()` rounds parameters, not positions."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        before = {name: t for name, t in self._buffers.items() if t is not None and t.is_floating_point()}
+        super()._apply(fn, recurse)
+        for name, exact in before.items():
+            cast = self._buffers[name]
+            if cast is not None and narrow(cast.dtype):
+                self._buffers[name] = exact.to(cast.device, torch.float32)
+        return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """What a checkpoint holds is taken, unless it is what stands here, rounded to half precision."""
+        for name, exact in self._buffers.items():
+            saved = state_dict.get(prefix + name)
+            if exact is not None and isinstance(saved, Tensor) and narrow(saved.dtype):
+                same = not exact.is_meta and saved.shape == exact.shape and torch.equal(saved, exact.to(saved))
+                state_dict = {**state_dict, prefix + name: exact if same else saved.float()}
+        super()._load_from_state_dict(state_dict, prefix, *args)
