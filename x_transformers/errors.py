@@ -1,5 +1,9 @@
 """What a user can get wrong, one class per kind. Every message names the argument, its value and the way out."""
 
+import textwrap
+from typing import Any
+
+
 
 class FlagError(ValueError):
     """A keyword is unknown, has an impossible value, or clashes with another."""
@@ -15,3 +19,9 @@ class InputError(ValueError):
 
 class DecodeError(RuntimeError):
     """Decoding in pieces is not possible: the model refuses rather than returning other numbers."""
+
+
+def quoted(value: Any) -> str:
+    """A value as it stands in one sentence: `repr` on one line, and of what holds many numbers only its shape."""
+    shape = getattr(value, 'shape', ())
+    return f'{type(value).__name__} of shape {tuple(shape)}' if shape else textwrap.shorten(repr(value), 120, placeholder=' ...')

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from x_transformers.errors import InputError
+from x_transformers.errors import FlagError, InputError, quoted
 
 
 def askable(t: Tensor) -> bool:
@@ -57,18 +59,90 @@ def expect_broadcast(name: str, t: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def expect_dtype(name: str, t: Tensor, module: nn.Module) -> None:
-    """Nothing converts tokens for the parameters, except autocast, and parameters that are quantised or sharded."""
-    if torch.compiler.is_compiling() or t.dtype == next((p.dtype for p in module.parameters()), t.dtype):
+    """Nothing converts or moves tokens for the parameters, except autocast, and parameters that are quantised, sharded or offloaded."""
+    first = t if torch.compiler.is_compiling() else next(module.parameters(), t)
+    if t.dtype == first.dtype and t.device == first.device:
         return
     device, parameters = t.device.type, list(module.parameters())
+    if not all(type(p) is nn.Parameter and p.numel() for p in parameters):
+        return
+    if all(p.device != t.device and p.device.type != 'meta' for p in parameters):
+        raise InputError(f'{name} is on {t.device}, but the parameters are on {first.device}; give {name}.to({str(first.device)!r})')
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return
-    if all(type(p) is nn.Parameter and p.dtype != t.dtype for p in parameters):
-        held = parameters[0].dtype
+    if all(p.dtype != t.dtype for p in parameters):
+        held = first.dtype
         raise InputError(
             f'{name} has dtype {t.dtype}, but the parameters are {held}; give {name}.to({held}), convert the model with '
             f'.to({t.dtype}), or run under torch.autocast'
         )
+
+
+def expect_place(given: Mapping[str, Any], x: Tensor, name_of_x: str = 'x') -> None:
+    """Tensors beside x must be on its device."""
+    device = x.device
+    for name, t in given.items():
+        if t is not None and isinstance(t, Tensor) and t.device != device:
+            raise InputError(f'{name} is on {t.device}, but {name_of_x} is on {device}; give {name}.to({str(device)!r})')
+
+
+def expect_features(x: Any, width: int, part: nn.Module, name: str = 'x') -> None:
+    """A part takes floating point numbers (..., width). Layers ask this too, so it costs no more than a look."""
+    if isinstance(x, Tensor) and x.ndim and x.shape[-1] == width and x.is_floating_point():
+        return
+    expect_numbers(name, x, f'{type(part).__name__} takes floating point numbers (..., {width})')
+    raise InputError(f'{name} has shape {tuple(x.shape)}, expected (..., {width}), as wide as {type(part).__name__} was built')
+
+
+def expect_condition(condition: Any, width: int, part: nn.Module) -> None:
+    """A part follows a condition per row (b, width) or per token (b, n, width)."""
+    expect_features(condition, width, part, 'condition')
+    if condition.ndim not in (2, 3):
+        raise InputError(f'condition has shape {tuple(condition.shape)}, expected (b, {width}) or (b, n, {width})')
+
+
+def expect_numbers(name: str, t: Any, hint: str = '') -> None:
+    """`t` must be a tensor of floating point numbers, of any shape."""
+    if not isinstance(t, Tensor):
+        raise InputError(f'{name} must be a tensor, got {type(t).__name__}{_also(hint)}')
+    expect_kind(name, t, 'float', hint)
+
+
+def expect_sizes(**sizes: Any) -> None:
+    """What a part is built with must be whole numbers of at least 1."""
+    for name, size in sizes.items():
+        number = whole(size)
+        if number is None or not 1 <= number < 2**63:
+            raise FlagError(f'{name}={quoted(size)} is not possible: expected a whole number of at least 1')
+
+
+def expect_switch(name: str, value: Any) -> None:
+    """What is asked for or not: True or False."""
+    if not (value is None or isinstance(value, Integral)):
+        raise InputError(f'{name}={quoted(value)} is not possible: expected True or False')
+
+
+def whole(number: Any) -> int | None:
+    """A whole number of any library; None where it is none."""
+    try:
+        return None if isinstance(number, bool) else operator.index(number)
+    except TypeError:
+        return None
+
+
+def real(number: Any) -> float | None:
+    """A number, or a tensor of one, as float; None where it is none."""
+    single = isinstance(number, Real) and not isinstance(number, bool) or isinstance(number, Tensor) and number.numel() == 1
+    try:
+        return float(number) if single else None
+    except (TypeError, RuntimeError, OverflowError):  # a complex number, one without a value, one too large
+        return None
+
+
+def within(number: Any, least: float, below: float = float('inf')) -> bool:
+    """Whether it is a number, of any library, from `least` to what is below `below`."""
+    found = real(number)
+    return found is not None and least <= found < below
 
 
 def expect_positions(name: str, pos: Any, b: int, lengths: Sequence[int]) -> None:

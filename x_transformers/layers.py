@@ -21,9 +21,9 @@ from x_transformers.call import Call, Depth, Span, Trace
 from x_transformers.checks import check, check_prefix, check_tokens
 from x_transformers.context import drop_context
 from x_transformers.entry import Inputs, attended, begin, first_states
-from x_transformers.errors import DecodeError, FlagError, InputError
+from x_transformers.errors import DecodeError, FlagError, InputError, quoted
 from x_transformers.flags import configured
-from x_transformers.inputs import expect_kind, expect_pairs
+from x_transformers.inputs import expect_kind, expect_pairs, expect_place, expect_switch, whole
 from x_transformers.layer import Layer, build_layer
 from x_transformers.layers_config import CrossAttenderConfig, DecoderConfig, EncoderConfig, LayersConfig, PrefixDecoderConfig
 from x_transformers.norms import Unchanged, followed, make_condition_mlp, make_norm
@@ -144,8 +144,8 @@ class AttentionLayers(nn.Module):
 
     def empty_state(self, capacity: int | None = None) -> StackState:
         """The state before the first token; with a `capacity` (tokens), keys are preallocated and written in place."""
-        if capacity is not None and capacity < 1:
-            raise InputError(f'capacity={capacity} is too small; expected the number of tokens to make room for')
+        if capacity is not None and (whole(capacity) or 0) < 1:
+            raise InputError(f'capacity={quoted(capacity)} is not possible; expected the number of tokens to make room for, at least 1')
         return StackState(Span(), first_states(self.plan.steps(), Inputs(), capacity))
 
     # ------------------------------------------------------------------ forward
@@ -213,6 +213,8 @@ class AttentionLayers(nn.Module):
         )
         if state is not None and not isinstance(state, StackState):
             raise InputError(f'state is a {type(state).__name__}, expected what an earlier call returned with return_state=True')
+        expect_switch('return_hiddens', return_hiddens)
+        expect_switch('return_state', return_state)
         steps = self.plan.steps(layers_execute_order)
         check(x, given, self, state, steps)
         goes_on = return_state or (state is not None and state.length > 0)
@@ -344,6 +346,7 @@ class PrefixDecoder(AttentionLayers):
         if attn_mask is not None:
             expect_pairs('attn_mask', attn_mask, (b, self.config.heads, n, n), rows=(1, n), columns=None)
             expect_kind('attn_mask', attn_mask, 'bool')
+            expect_place({'attn_mask': attn_mask}, x)
             allowed = attended(allowed, max(n, attn_mask.shape[-1])) & attn_mask  # memories are seen by all
         return super().forward(x, *args, **{**kwargs, 'attn_mask': allowed})
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, Rules, at_most_one, demands, excludes, flag, pick
+from x_transformers.inputs import expect_condition, expect_features, expect_sizes
 
 
 class LayerNorm(nn.Module):
@@ -28,10 +29,12 @@ class LayerNorm(nn.Module):
 
     def __init__(self, dim: int, unit_offset: bool = False):
         super().__init__()
-        self.unit_offset = unit_offset
+        expect_sizes(dim=dim)
+        self.dim, self.unit_offset = dim, unit_offset
         self.gamma = nn.Parameter(torch.full((dim,), 1.0 - unit_offset))
 
     def forward(self, x: Tensor) -> Tensor:
+        expect_features(x, self.dim, self)
         return F.layer_norm(x, x.shape[-1:], weight=self.gamma + float(self.unit_offset))
 
 
@@ -40,11 +43,12 @@ class ScaleNorm(nn.Module):
 
     def __init__(self, dim: int, unit_offset: bool = False):
         super().__init__()
-        self.unit_offset = unit_offset
-        self.scale = dim**0.5
+        expect_sizes(dim=dim)
+        self.dim, self.unit_offset, self.scale = dim, unit_offset, dim**0.5
         self.g = nn.Parameter(torch.full((1,), 1.0 - unit_offset))
 
     def forward(self, x: Tensor) -> Tensor:
+        expect_features(x, self.dim, self)
         return F.normalize(x, dim=-1) * (self.scale * (self.g + float(self.unit_offset)))
 
 
@@ -53,11 +57,12 @@ class RMSNorm(nn.Module):
 
     def __init__(self, dim: int, unit_offset: bool = False):
         super().__init__()
-        self.unit_offset = unit_offset
-        self.scale = dim**0.5
+        expect_sizes(dim=dim)
+        self.dim, self.unit_offset, self.scale = dim, unit_offset, dim**0.5
         self.g = nn.Parameter(torch.full((dim,), 1.0 - unit_offset))
 
     def forward(self, x: Tensor) -> Tensor:
+        expect_features(x, self.dim, self)
         return F.normalize(x, dim=-1) * (self.scale * (self.g + float(self.unit_offset)))
 
 
@@ -66,9 +71,11 @@ class SimpleRMSNorm(nn.Module):
 
     def __init__(self, dim: int, **_ignored: object):
         super().__init__()
-        self.scale = dim**0.5
+        expect_sizes(dim=dim)
+        self.dim, self.scale = dim, dim**0.5
 
     def forward(self, x: Tensor) -> Tensor:
+        expect_features(x, self.dim, self)
         return F.normalize(x, dim=-1) * self.scale
 
 
@@ -77,6 +84,7 @@ class MultiheadRMSNorm(nn.Module):
 
     def __init__(self, dim: int, heads: int):
         super().__init__()
+        expect_sizes(dim=dim, heads=heads)
         self.rmsnorm = SimpleRMSNorm(dim)
         self.gamma = nn.Parameter(torch.zeros(heads, 1, dim))
 
@@ -89,13 +97,16 @@ class AdaptiveGain(nn.Module):
 
     def __init__(self, dim: int, dim_condition: int | None = None):
         super().__init__()
-        self.to_gamma = nn.Linear(dim_condition or dim, dim, bias=False)
+        expect_sizes(dim=dim, dim_condition=dim_condition or dim)
+        self.dim, self.dim_condition = dim, dim_condition or dim
+        self.to_gamma = nn.Linear(self.dim_condition, dim, bias=False)
         nn.init.zeros_(self.to_gamma.weight)
 
     def gain(self, condition: Tensor | None) -> Tensor:
         """(b, dim_condition) or (b, n, dim_condition) to (b, 1, dim) or (b, n, dim)."""
         if condition is None:
             raise InputError(f'{type(self).__name__} needs a condition: give condition=(b, dim_condition) or (b, n, dim_condition)')
+        expect_condition(condition, self.dim_condition, self)
         return self.to_gamma(condition[:, None] if condition.ndim == 2 else condition) + 1.0
 
 
@@ -107,6 +118,7 @@ class AdaptiveLayerNorm(AdaptiveGain):
     """
 
     def forward(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        expect_features(x, self.dim, self)
         return F.layer_norm(x, x.shape[-1:]) * self.gain(condition)
 
 
@@ -118,6 +130,7 @@ class AdaptiveRMSNorm(AdaptiveGain):
         self.scale = dim**0.5
 
     def forward(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
+        expect_features(x, self.dim, self)
         return F.normalize(x, dim=-1) * self.scale * self.gain(condition)
 
 

@@ -207,7 +207,7 @@ def methods() -> dict[str, Target]:
     with torch.no_grad():
         state = stack(x, return_state=True)[1]
         model_state = ar.net(ids, return_state=True)[1]
-    angles = every.rotary_pos_emb.forward_from_seq_len(4)
+    angles = every.rotary_pos_emb.forward_from_seq_len(8)
     begin = torch.zeros(2, dtype=torch.long)
     further = {'return_intermediates': False, 'return_mems': False, 'return_attn': False, 'return_state': False, 'return_embeddings': False}
     of_tokens = {

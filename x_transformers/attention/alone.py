@@ -16,6 +16,7 @@ from x_transformers.attention.masks import ahead, visible
 from x_transformers.attention.scores import selection_of
 from x_transformers.call import Span
 from x_transformers.errors import InputError
+from x_transformers.inputs import expect_switch
 from x_transformers.positions.rotary import Rotation
 
 Freqs = tuple[Tensor, Tensor | float]
@@ -51,6 +52,7 @@ def attend_alone(
     another layer to mix in. With `qkv_receive_diff_residuals`, x is (3, b, n, dim).
     """
     cfg, past = attention.config, None
+    expect_switch('return_intermediates', return_intermediates)
     if cache is not None:
         if not isinstance(cache, Intermediates):
             raise InputError(f'cache is a {type(cache).__name__}, expected the Intermediates that an earlier call returned')

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from x_transformers.errors import DecodeError, InputError
+from x_transformers.errors import DecodeError, InputError, quoted
 from x_transformers.inputs import (
     expect,
     expect_angles,
@@ -17,6 +18,7 @@ from x_transformers.inputs import (
     expect_kind,
     expect_optional,
     expect_pairs,
+    expect_place,
     expect_positions,
     refuse_unknown,
 )
@@ -57,6 +59,7 @@ def check_alone(attention: Any, x: Tensor, given: Alone, unknown: Iterable[str])
     else:
         expect('x', x, (None, None, cfg.dim), 'float', f'attention takes tokens of width dim={cfg.dim}')
     expect_dtype('x', x, attention)
+    expect_place({name: t for name, t in vars(given).items() if name != 'past'}, x)
     b, n = x.shape[-3:-1]
     expect_optional('context', given.context, (b, None, cfg.dim_context or cfg.dim), 'float')
     expect_optional('mask', given.mask, (b, n), 'bool')
@@ -64,7 +67,7 @@ def check_alone(attention: Any, x: Tensor, given: Alone, unknown: Iterable[str])
     if given.context is not None:
         expect_dtype('context', given.context, attention)
         check_with_context(attention, given)
-    check_memory(given, b, n, cfg.dim_context or cfg.dim if given.context is not None else cfg.dim)
+    check_memory(attention, given, b, n, cfg.dim_context or cfg.dim if given.context is not None else cfg.dim)
     if given.value_residual is not None:
         width = None if given.mem is not None or given.cached or given.context is not None else n
         expect('value_residual', given.value_residual, (b, attention.kv_heads, width, cfg.value_width), 'float')
@@ -84,9 +87,11 @@ def check_with_context(attention: Any, given: Alone) -> None:
         raise InputError('value_residual with a context needs learned_value_residual_mix=False: the shares are of tokens, not of contexts')
 
 
-def check_memory(given: Alone, b: int, n: int, width: int) -> None:
+def check_memory(attention: Any, given: Alone, b: int, n: int, width: int) -> None:
     """Memory ahead of the keys, and what of it is there."""
     expect_optional('mem', given.mem, (b, None, width), 'float', 'it goes ahead of what keys are made of')
+    if given.mem is not None:
+        expect_dtype('mem', given.mem, attention)
     if given.mem_mask is not None:
         if given.mem is None:
             raise InputError('mem_mask was given without mem; it says which of the memory is there')
@@ -134,7 +139,7 @@ def check_bias_module(given: Alone, b: int, n: int, j: int) -> None:
     if rel_pos is None:
         return
     if not callable(rel_pos):
-        raise InputError(f'rel_pos={rel_pos!r} is not possible: expected a module (i, j) -> (heads, i, j), such as AlibiPositionalBias')
+        raise InputError(f'rel_pos={quoted(rel_pos)} is not possible: expected a module (i, j) -> (heads, i, j), such as AlibiPositionalBias')
     if pos is None:
         return
     if getattr(rel_pos, 'forward_custom_pos', None) is None:
@@ -164,6 +169,10 @@ def check_attend(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, bias: 
     expect('k', k, (b, None, None, d), 'float', 'keys are (b, g, j, d), as wide as queries')
     _, g, j, _ = k.shape
     expect('v', v, (b, g, j, None), 'float', 'values are (b, g, j, e), one for each key')
+    expect_place({'k': k, 'v': v, 'mask': mask, 'attn_bias': bias, 'prev_attn': previous}, q, 'q')
+    for name, t in (('k', k), ('v', v)):
+        if t.dtype != q.dtype and not torch.is_autocast_enabled(q.device.type):
+            raise InputError(f'{name} has dtype {t.dtype}, but q is {q.dtype}; give {name}.to({q.dtype})')
     if not g or h % g:
         raise InputError(f'k has shape {tuple(k.shape)}, with {g} key heads for {h} query heads; their number must divide that of q')
     if isinstance(mask, Tensor) and mask.ndim == 2:

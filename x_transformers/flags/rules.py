@@ -5,10 +5,10 @@ In the reason of a rule, `{prefix}` stands for what leads to its flags, as in 'S
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from x_transformers.errors import quoted
 from x_transformers.flags.accepting import fits, in_words, union
 from x_transformers.flags.cataloguing import groups, is_on, lookup
 from x_transformers.flags.declaring import Rule
@@ -30,8 +30,7 @@ def problems(config: Config, prefix: str = '') -> Iterator[str]:
 
 def quote(config: Config, prefix: str, *names: str) -> str:
     """`attn_hard=True and attn_sparse_topk=8`: flags as the user wrote them."""
-    shown = lambda value: textwrap.shorten(repr(value), 120, placeholder=' ...')  # modules have many lines
-    return ' and '.join(f'{prefix}{name}={shown(lookup(config, name))}' for name in names)
+    return ' and '.join(f'{prefix}{name}={quoted(lookup(config, name))}' for name in names)
 
 
 def said(because: str, prefix: str) -> str:

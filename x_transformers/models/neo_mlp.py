@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, configured, flag
-from x_transformers.inputs import expect_kind
+from x_transformers.inputs import expect_dtype, expect_kind, expect_switch
 from x_transformers.layers import Encoder
 
 
@@ -66,6 +66,8 @@ class NeoMLP(nn.Module):
             got = f'has shape {tuple(x.shape)}' if isinstance(x, Tensor) else f'is a {type(x).__name__}'
             raise InputError(f'x {got}, expected ({width},) or (batch, {width}): dim_in={width} numbers')
         expect_kind('x', x, 'float')
+        expect_dtype('x', x, self)
+        expect_switch('return_embeds', return_embeds)
         rows = x if x.ndim == 2 else x[None]
         inputs = self.random_fourier(rows) + self.input_embed
         rest = torch.cat((self.hidden_embed, self.output_embed)).expand(len(rows), -1, -1)
