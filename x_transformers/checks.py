@@ -13,7 +13,17 @@ from torch import Tensor
 
 from x_transformers.attention import Attention
 from x_transformers.errors import DecodeError, InputError, quoted
-from x_transformers.inputs import askable, expect, expect_angles, expect_dtype, expect_kind, expect_optional, expect_pairs, expect_place, expect_positions
+from x_transformers.inputs import (
+    askable,
+    expect,
+    expect_angles,
+    expect_dtype,
+    expect_kind,
+    expect_optional,
+    expect_pairs,
+    expect_place,
+    expect_positions,
+)
 from x_transformers.plan import LayerSpec
 from x_transformers.positions.t5 import RelativePositionBias
 from x_transformers.state import Beside, FixedKeys, StackState, Tail

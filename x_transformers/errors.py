@@ -4,7 +4,6 @@ import textwrap
 from typing import Any
 
 
-
 class FlagError(ValueError):
     """A keyword is unknown, has an impossible value, or clashes with another."""
 
@@ -23,5 +22,7 @@ class DecodeError(RuntimeError):
 
 def quoted(value: Any) -> str:
     """A value as it stands in one sentence: `repr` on one line, and of what holds many numbers only its shape."""
-    shape = getattr(value, 'shape', ())
-    return f'{type(value).__name__} of shape {tuple(shape)}' if shape else textwrap.shorten(repr(value), 120, placeholder=' ...')
+    shape, shown = getattr(value, 'shape', ()), ' '.join(repr(value).split())
+    return (
+        f'{type(value).__name__} of shape {tuple(shape)}' if shape and len(shown) > 60 else textwrap.shorten(shown, 120, placeholder=' ...')
+    )

@@ -94,11 +94,46 @@ def expect_features(x: Any, width: int, part: nn.Module, name: str = 'x') -> Non
     raise InputError(f'{name} has shape {tuple(x.shape)}, expected (..., {width}), as wide as {type(part).__name__} was built')
 
 
-def expect_condition(condition: Any, width: int, part: nn.Module) -> None:
-    """A part follows a condition per row (b, width) or per token (b, n, width)."""
+def expect_condition(condition: Any, width: int, part: nn.Module, x: Tensor) -> None:
+    """A part follows a condition per row (b, width) or per token (b, n, width) of x (..., b, n, d)."""
     expect_features(condition, width, part, 'condition')
-    if condition.ndim not in (2, 3):
-        raise InputError(f'condition has shape {tuple(condition.shape)}, expected (b, {width}) or (b, n, {width})')
+    b, n = x.shape[-3:-1] if x.ndim > 2 else (1, x.shape[0])
+    if (
+        condition.ndim not in (2, 3)
+        or x.ndim > 2
+        and (condition.shape[0] not in (1, b) or condition.ndim == 3 and condition.shape[1] not in (1, n))
+    ):
+        raise InputError(f'condition has shape {tuple(condition.shape)}, expected ({b}, {width}) or ({b}, {n}, {width})')
+    if condition.dtype != x.dtype:
+        expect_dtype('condition', condition, part)
+
+
+def expect_sum(x: Any, residual: Any) -> None:
+    """A branch and the stream that it joins."""
+    if isinstance(x, Tensor) and isinstance(residual, Tensor) and x.shape == residual.shape:
+        return
+    expect_numbers('residual', residual)
+    expect_numbers('x', x, f'it is added to the residual {tuple(residual.shape)}')
+    if x.ndim > residual.ndim:
+        x, residual = residual, x
+    expect_broadcast('x', x, tuple(residual.shape))
+
+
+def expect_places(x: Any, pos: Any, begins: Any) -> None:
+    """What absolute positions are counted on: x (b, n, ...), positions (n,) or (b, n), padding (b,)."""
+    if not isinstance(x, Tensor) or x.ndim < 2:
+        raise InputError(f'x {_got(x)}, expected (b, n) tokens or (b, n, d) embeddings, which are counted')
+    b, n = x.shape[:2]
+    if pos is not None:
+        expect_positions('pos', pos, b, (n, 1))
+        expect_kind('pos', pos, 'int', 'it holds an index for each token')
+    if begins is not None:
+        expect('seq_start_pos', begins, (b,), 'int', 'it is the number of padding tokens of each row')
+    expect_place({'pos': pos, 'seq_start_pos': begins}, x)
+
+
+def _got(t: Any) -> str:
+    return f'has shape {tuple(t.shape)}' if isinstance(t, Tensor) else f'is a {type(t).__name__}'
 
 
 def expect_numbers(name: str, t: Any, hint: str = '') -> None:
@@ -118,21 +153,23 @@ def expect_sizes(**sizes: Any) -> None:
 
 def expect_switch(name: str, value: Any) -> None:
     """What is asked for or not: True or False."""
-    if not (value is None or isinstance(value, Integral)):
+    if not (value is None or isinstance(value, (bool, Integral))):
         raise InputError(f'{name}={quoted(value)} is not possible: expected True or False')
 
 
-def whole(number: Any) -> int | None:
+def whole(number: Any) -> Any:
     """A whole number of any library; None where it is none."""
+    if number is None or isinstance(number, (int, torch.SymInt)):
+        return None if isinstance(number, bool) else number
     try:
-        return None if isinstance(number, bool) else operator.index(number)
+        return operator.index(number)
     except TypeError:
         return None
 
 
 def real(number: Any) -> float | None:
     """A number, or a tensor of one, as float; None where it is none."""
-    single = isinstance(number, Real) and not isinstance(number, bool) or isinstance(number, Tensor) and number.numel() == 1
+    single = isinstance(number, (int, float, Real)) and not isinstance(number, bool) or isinstance(number, Tensor) and number.numel() == 1
     try:
         return float(number) if single else None
     except (TypeError, RuntimeError, OverflowError):  # a complex number, one without a value, one too large

@@ -102,11 +102,11 @@ class AdaptiveGain(nn.Module):
         self.to_gamma = nn.Linear(self.dim_condition, dim, bias=False)
         nn.init.zeros_(self.to_gamma.weight)
 
-    def gain(self, condition: Tensor | None) -> Tensor:
+    def gain(self, condition: Tensor | None, x: Tensor) -> Tensor:
         """(b, dim_condition) or (b, n, dim_condition) to (b, 1, dim) or (b, n, dim)."""
         if condition is None:
             raise InputError(f'{type(self).__name__} needs a condition: give condition=(b, dim_condition) or (b, n, dim_condition)')
-        expect_condition(condition, self.dim_condition, self)
+        expect_condition(condition, self.dim_condition, self, x)
         return self.to_gamma(condition[:, None] if condition.ndim == 2 else condition) + 1.0
 
 
@@ -119,7 +119,7 @@ class AdaptiveLayerNorm(AdaptiveGain):
 
     def forward(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         expect_features(x, self.dim, self)
-        return F.layer_norm(x, x.shape[-1:]) * self.gain(condition)
+        return F.layer_norm(x, x.shape[-1:]) * self.gain(condition, x)
 
 
 class AdaptiveRMSNorm(AdaptiveGain):
@@ -131,7 +131,7 @@ class AdaptiveRMSNorm(AdaptiveGain):
 
     def forward(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         expect_features(x, self.dim, self)
-        return F.normalize(x, dim=-1) * self.scale * self.gain(condition)
+        return F.normalize(x, dim=-1) * self.scale * self.gain(condition, x)
 
 
 class Unchanged(nn.Module):

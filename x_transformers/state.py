@@ -242,7 +242,9 @@ class StackState:
     def rewind(self, count: int) -> StackState:
         """Forget the latest `count` tokens, for instance those a speculation got wrong."""
         if whole(count) is None or not 0 <= count <= self.length:
-            raise DecodeError(f'rewind({quoted(count)}) is not possible: expected a number of the {self.length} tokens that the state holds')
+            raise DecodeError(
+                f'rewind({quoted(count)}) is not possible: expected a number of the {self.length} tokens that the state holds'
+            )
         if count == 0:
             return self
         return replace(

@@ -236,7 +236,7 @@ def methods() -> dict[str, Target]:
         'Decoder.forward': (stack, stack_inputs),
         'Decoder.forward with a state': (stack, {'x': x, 'state': state, 'mask': tokens_mask, 'pos': LEFT_OUT, 'mems': LEFT_OUT, 'mem_masks': LEFT_OUT}),
         'Decoder.forward with all': (every, {
-            'x': x, 'context': x, 'context_mask': tokens_mask, 'condition': x, 'rotary_pos_emb': angles, 'pos': LEFT_OUT,
+            'x': x, 'context': x, 'context_mask': tokens_mask, 'condition': x[:, 0], 'rotary_pos_emb': angles, 'pos': LEFT_OUT,
             'context_pos': torch.arange(4), 'mems': [x], 'mem_masks': [tokens_mask],
         }),
         'PrefixDecoder.forward': (xt.PrefixDecoder(dim=16, depth=1, heads=2), {

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from x_transformers.attention.attend import Intermediates
 from x_transformers.attention.backends import Scored
-from x_transformers.attention.checks import Alone, check_alone
+from x_transformers.attention.checks import Alone, check_alone, check_pairs
 from x_transformers.attention.hybrid import first_tensor
 from x_transformers.attention.masks import ahead, visible
 from x_transformers.attention.scores import selection_of
@@ -111,6 +111,7 @@ def attend_alone(
     queries = Span(0, n)
     if rel_pos is not None:
         attn_bias = rel_pos(n, j) if pos is None else rel_pos.forward_custom_pos(pos[..., -n:], pos)  # type: ignore[operator]
+        check_pairs({'the bias of rel_pos': attn_bias}, (len(x), cfg.heads, n, j), cfg.lead)
     if attention.data_dependent_alibi is not None:
         if attn_bias is not None:
             warnings.warn('data_dependent_alibi takes the place of attn_bias and rel_pos, as in 2.0.1', stacklevel=3)

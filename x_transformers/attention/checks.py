@@ -22,6 +22,7 @@ from x_transformers.inputs import (
     expect_positions,
     refuse_unknown,
 )
+from x_transformers.positions.distance import DistanceBias
 from x_transformers.positions.t5 import RelativePositionBias
 
 
@@ -124,7 +125,7 @@ def check_scores(attention: Any, given: Alone, b: int, n: int) -> None:
     j = memory + past + (n if given.context is None else given.context.shape[1])
     if given.rel_pos is not None and given.attn_bias is not None:
         raise InputError('rel_pos and attn_bias were both given; add the biases yourself and give attn_bias')
-    check_bias_module(given, b, n, j)
+    check_bias_module(given, cfg.heads, b, n, j)
     if given.rotary_pos_emb is not None:
         expect_angles('rotary_pos_emb', given.rotary_pos_emb, j if given.context_rotary_pos_emb is None else n, cfg.dim_head)
         if given.context_rotary_pos_emb is not None:
@@ -133,13 +134,19 @@ def check_scores(attention: Any, given: Alone, b: int, n: int) -> None:
     check_pairs(pairs, (b, cfg.heads, n, j), cfg.lead)
 
 
-def check_bias_module(given: Alone, b: int, n: int, j: int) -> None:
+def check_bias_module(given: Alone, heads: int, b: int, n: int, j: int) -> None:
     """`rel_pos` makes a bias of numbers of queries and keys, or of their positions."""
     rel_pos, pos = given.rel_pos, given.pos
     if rel_pos is None:
         return
     if not callable(rel_pos):
-        raise InputError(f'rel_pos={quoted(rel_pos)} is not possible: expected a module (i, j) -> (heads, i, j), such as AlibiPositionalBias')
+        raise InputError(
+            f'rel_pos={quoted(rel_pos)} is not possible: expected a module (i, j) -> (heads, i, j), such as AlibiPositionalBias'
+        )
+    if isinstance(rel_pos, DistanceBias) and rel_pos.total_heads not in (1, heads):
+        raise InputError(
+            f'rel_pos={type(rel_pos).__name__} is of {rel_pos.total_heads} heads, but attention has heads={heads}; build it with as many'
+        )
     if pos is None:
         return
     if getattr(rel_pos, 'forward_custom_pos', None) is None:

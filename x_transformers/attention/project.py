@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from einops import einsum, rearrange
 from torch import Tensor
 
+from x_transformers.errors import InputError, quoted
 from x_transformers.flags import Config, Rules, demands, excludes, flag
+from x_transformers.inputs import expect_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +145,11 @@ def merge_heads(t: Tensor) -> Tensor:
 
 def l2norm(t: Tensor, groups: int = 1) -> Tensor:
     """Unit length of each of `groups` equal parts of the last axis."""
-    if groups == 1:
+    if groups == 1 and isinstance(t, Tensor) and t.is_floating_point():
         return F.normalize(t, dim=-1)
+    expect_numbers('t', t)
+    if not isinstance(groups, int) or groups < 1 or not t.ndim or t.shape[-1] % groups:
+        raise InputError(f'groups={quoted(groups)} is not possible for t of shape {tuple(t.shape)}; expected a divisor of its width')
     return F.normalize(t.unflatten(-1, (groups, -1)), dim=-1).flatten(-2)
 
 

@@ -81,7 +81,9 @@ def check_beam(
     if num_return_sequences > num_beams:
         raise InputError(f'num_return_sequences={num_return_sequences} is more than num_beams={num_beams}; raise num_beams')
     if not within(length_penalty, -LARGEST, LARGEST):
-        raise InputError(f'length_penalty={quoted(length_penalty)} is not possible; expected a number, such as 0 (none) or 1 (mean per token)')
+        raise InputError(
+            f'length_penalty={quoted(length_penalty)} is not possible; expected a number, such as 0 (none) or 1 (mean per token)'
+        )
     if vocabulary is None:  # a head of one's own
         return
     if eos_token is not None and not 0 <= eos_token < vocabulary:

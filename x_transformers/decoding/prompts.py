@@ -90,7 +90,8 @@ def check_generation(
 
 
 LASTING = {  # inputs by token, and the axis of the tokens
-    'embed_ids': -1, 'sum_embeds': -2, 'pos': -1, 'self_attn_kv_mask': -1, 'attn_mask': -1, 'attn_bias': -1, 'condition': -2, 'in_attn_cond': -2,
+    'embed_ids': -1, 'sum_embeds': -2, 'pos': -1, 'self_attn_kv_mask': -1, 'attn_mask': -1, 'attn_bias': -1, 'condition': -2,
+    'in_attn_cond': -2,
 }  # fmt: skip
 
 
@@ -104,8 +105,8 @@ def check_lasting(given: Mapping[str, Any], seq_len: int) -> None:
             axis = -2 if name == 'pos' and t.is_floating_point() else axis
             if t.ndim > (2 if name in BY_TOKEN else -axis - 1) and t.shape[axis] > 1:
                 raise InputError(
-                    f'{name} has shape {tuple(t.shape)}, an entry for each token of the prompts, and seq_len={seq_len} makes tokens that it '
-                    'says nothing of; leave it out, or go on token by token with the state of the model'
+                    f'{name} has shape {tuple(t.shape)}, an entry for each token of the prompts, and seq_len={seq_len} makes tokens that '
+                    'it says nothing of; leave it out, or go on token by token with the state of the model'
                 )
 
 

@@ -271,7 +271,9 @@ class Body(nn.Module):
         if not self.recycling and ask.recycle_steps is not None and passes != 1:
             raise InputError(f'recycle_steps={quoted(ask.recycle_steps)} was given, but the model was built without recycling=True')
         if self.recycling and (passes or 0) < 1:
-            raise InputError(f'recycle_steps={quoted(ask.recycle_steps)} is not possible; outside of training, give how often the stack runs')
+            raise InputError(
+                f'recycle_steps={quoted(ask.recycle_steps)} is not possible; outside of training, give how often the stack runs'
+            )
         return passes or 1
 
     def _without_memory(self, out: Tensor, seen: LayerIntermediates, entries: Entries, ask: Ask) -> Tensor:

@@ -9,6 +9,7 @@ from numbers import Real
 from torch import Tensor
 
 from x_transformers.errors import FlagError
+from x_transformers.inputs import expect_sizes
 from x_transformers.positions.derived import Derived
 from x_transformers.positions.distance import DistanceBias
 
@@ -31,6 +32,7 @@ class AlibiPositionalBias(Derived, DistanceBias):
 
     def __init__(self, heads: int, total_heads: int | None = None, slopes: Sequence[float] | Tensor | None = None, **_ignored: object):
         super().__init__()
+        expect_sizes(heads=heads, total_heads=heads if total_heads is None else total_heads)
         self.heads = heads
         self.total_heads = heads if total_heads is None else total_heads
         chosen = alibi_slopes(heads) if slopes is None else slopes.tolist() if isinstance(slopes, Tensor) else list(slopes)

@@ -229,7 +229,9 @@ def check_amateur(expert: Any, net: Any, options: dict[str, Any]) -> None:
     if not isinstance(getattr(net, 'max_seq_len', None), int):
         raise InputError(f'amateur_model={type(net).__name__} has no max_seq_len; expected a model over tokens, such as TransformerWrapper')
     if not isinstance(options, Mapping):
-        raise InputError(f'contrastive_decode_kwargs={quoted(options)} is not possible; expected a dict with alpha and beta, or one for each')
+        raise InputError(
+            f'contrastive_decode_kwargs={quoted(options)} is not possible; expected a dict with alpha and beta, or one for each'
+        )
     ours, theirs = getattr(expert, 'num_logits', None), getattr(net, 'num_logits', None)
     if None not in (ours, theirs) and ours != theirs:
         raise InputError(f'amateur_model has logits for {theirs} tokens and the model for {ours}; give one with the same vocabulary')

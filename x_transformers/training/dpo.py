@@ -84,7 +84,7 @@ class DPO(nn.Module):
         expect('unpreferred_seq', unpreferred_seq, tuple(preferred_seq.shape), 'int', 'it must be of the shape of preferred_seq')
         if preferred_seq.shape[0] == 0 or preferred_seq.shape[1] < 2:
             raise InputError(f'preferred_seq has shape {tuple(preferred_seq.shape)}: give at least one row of two tokens')
-        beside = {'unpreferred_seq': unpreferred_seq, 'prompt_mask': prompt_mask}
+        beside: dict[str, Any] = {'unpreferred_seq': unpreferred_seq, 'prompt_mask': prompt_mask}
         beside |= {'preferred_seq_mask': preferred_seq_mask, 'unpreferred_seq_mask': unpreferred_seq_mask}
         expect_place(beside, preferred_seq, 'preferred_seq')
         pairs = (('preferred_seq', preferred_seq, preferred_seq_mask), ('unpreferred_seq', unpreferred_seq, unpreferred_seq_mask))
