@@ -49,8 +49,8 @@ def dropout_seq(seq: Tensor, mask: Tensor | None, dropout: float) -> tuple[Tenso
         raise InputError(f'seq has shape {tuple(seq.shape)}: there must be at least one token to keep')
     expect_optional('mask', mask, tuple(seq.shape[:2]), 'bool')
     expect_place({'mask': mask}, seq, 'seq')
-    if not within(dropout, 0, 1):
-        raise InputError(f'dropout={quoted(dropout)} is not possible; expected a share of at least 0 and below 1')
+    if not within(dropout, 0, 1 + 1e-9):
+        raise InputError(f'dropout={quoted(dropout)} is not possible; expected a share of at least 0 and at most 1')
     index, mask = chosen_tokens(seq, mask, dropout)
     return take_tokens(seq, index), mask
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import operator
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,9 +16,30 @@ from torch import Tensor, nn
 from x_transformers.errors import FlagError, InputError, quoted
 
 
+_everywhere: bool | None = {'1': True, '0': False}.get(os.environ.get('X_TRANSFORMERS_CHECK_VALUES', ''))
+
+
+@contextmanager
+def check_values(everywhere: bool = True) -> Iterator[None]:
+    """Ask about the numbers in tensors too, such as the range of token ids: on every device, or (False) nowhere.
+
+    Left alone they are asked where that is free: on the CPU. On an accelerator each question waits for the device, so it is for
+    finding a mistake. The environment variable X_TRANSFORMERS_CHECK_VALUES=1 (or 0) says the same for a whole run. Compiled and
+    exported graphs never ask.
+    """
+    global _everywhere
+    before, _everywhere = _everywhere, everywhere
+    try:
+        yield
+    finally:
+        _everywhere = before
+
+
 def askable(t: Tensor) -> bool:
-    """Whether a question to a tensor is free: elsewhere it would stop the device, or break a compiled graph."""
-    return t.device.type == 'cpu' and not torch.compiler.is_compiling()
+    """Whether numbers may be asked for: elsewhere than on the CPU it would stop the device, and in a compiled graph break it."""
+    if torch.compiler.is_compiling() or t.device.type == 'meta':
+        return False
+    return t.device.type == 'cpu' if _everywhere is None else _everywhere
 
 
 def expect(name: str, t: Any, shape: tuple[int | None, ...], dtype: str | None = None, hint: str = '') -> None:
@@ -55,7 +78,9 @@ def expect_broadcast(name: str, t: Tensor, shape: tuple[int, ...]) -> None:
     """`t` must be of `shape`, or have 1 or no axis where it is the same throughout."""
     fits = t.ndim <= len(shape) and all(have in (1, want) for have, want in zip(reversed(t.shape), reversed(shape), strict=False))
     if not fits:
-        raise InputError(f'{name} has shape {tuple(t.shape)}, which does not fit {shape}')
+        raise InputError(
+            f'{name} has shape {tuple(t.shape)}, which does not fit {shape}: expected the same sizes, or 1 where all are alike'
+        )
 
 
 def expect_dtype(name: str, t: Tensor, module: nn.Module) -> None:

@@ -151,7 +151,7 @@ def layout(cfg: Any) -> tuple[tuple[str, ...], int]:
         if cfg.depth is not None and cfg.layers_execute_order is not None:
             raise FlagError('custom_layers, layers_execute_order and depth together say the depth twice; leave out depth')
         if not cfg.custom_layers:
-            raise FlagError(f'custom_layers={cfg.custom_layers!r} has no layer')
+            raise FlagError(f'custom_layers={cfg.custom_layers!r} has no layer; name at least one, such as af')
         return tuple(cfg.custom_layers), 1
     if cfg.depth is None:
         raise FlagError("'depth' is required: the number of blocks (or write the layers out in custom_layers)")

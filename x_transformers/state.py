@@ -243,7 +243,7 @@ class StackState:
         """Forget the latest `count` tokens, for instance those a speculation got wrong."""
         if whole(count) is None or not 0 <= count <= self.length:
             raise DecodeError(
-                f'rewind({quoted(count)}) is not possible: expected a number of the {self.length} tokens that the state holds'
+                f'rewind({quoted(count)}) is not possible: the state holds {self.length} tokens; expected how many to take back'
             )
         if count == 0:
             return self

@@ -145,11 +145,11 @@ def merge_heads(t: Tensor) -> Tensor:
 
 def l2norm(t: Tensor, groups: int = 1) -> Tensor:
     """Unit length of each of `groups` equal parts of the last axis."""
-    if groups == 1 and isinstance(t, Tensor) and t.is_floating_point():
-        return F.normalize(t, dim=-1)
     expect_numbers('t', t)
     if not isinstance(groups, int) or groups < 1 or not t.ndim or t.shape[-1] % groups:
         raise InputError(f'groups={quoted(groups)} is not possible for t of shape {tuple(t.shape)}; expected a divisor of its width')
+    if groups == 1:
+        return F.normalize(t, dim=-1)
     return F.normalize(t.unflatten(-1, (groups, -1)), dim=-1).flatten(-2)
 
 

@@ -59,7 +59,7 @@ def mix_heads(heads: int) -> nn.Conv2d:
 def softclamp(t: Tensor, value: float) -> Tensor:
     """`t` bounded smoothly by `value` on both sides."""
     expect_numbers('t', t)
-    if not (isinstance(value, (int, float)) and 0 < value < 1e30 or isinstance(value, Tensor) and value.numel() == 1):
+    if not (isinstance(value, (int, float)) and 0 < value < 1e18 or isinstance(value, Tensor) and value.numel() == 1):
         raise InputError(f'value={quoted(value)} is not possible; expected a bound above 0')
     return (t / value).tanh() * value
 

@@ -204,6 +204,6 @@ def check_turn(t: Any, freqs: Any, scale: Any) -> None:
             f'freqs has shape {tuple(freqs.shape)} and t {tuple(t.shape)}; expected angles (n, r) or (b, n, r) for n or more tokens '
             '(..., n, d), with an even r of at most d'
         )
-    number = isinstance(scale, (int, float)) and abs(scale) < 1e30
+    number = isinstance(scale, (int, float)) and abs(scale) < 1e18
     if not number and (not isinstance(scale, Tensor) or scale.ndim and scale.shape not in (freqs.shape, freqs.shape[-2:])):
         raise InputError(f'scale={quoted(scale)} is not possible; expected a number, or the xPos scale that came with freqs')

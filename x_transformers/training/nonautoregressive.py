@@ -342,7 +342,10 @@ def schedule_of(choice: str | Callable[[Tensor], Tensor]) -> Callable[[Tensor], 
     shares = choice(times)
     falls = isinstance(shares, Tensor) and shares.shape == times.shape and bool((shares.diff() <= 1e-6).all())
     if not falls or float(shares[0]) > 1 + 1e-6 or abs(float(shares[-1])) > 1e-6:
-        raise FlagError('schedule is a function that does not fall from at most 1 (all masked) at time 0 to 0 at time 1, tensor to tensor')
+        raise FlagError(
+            'schedule is a function that does not fall from at most 1 (all masked) at time 0 to 0 at time 1, tensor to tensor; '
+            'expected one such as lambda t: 1 - t'
+        )
     return choice
 
 
