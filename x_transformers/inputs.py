@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from x_transformers.errors import FlagError, InputError, quoted
 
-
 _everywhere: bool | None = {'1': True, '0': False}.get(os.environ.get('X_TRANSFORMERS_CHECK_VALUES', ''))
 
 

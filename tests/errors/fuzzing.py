@@ -47,8 +47,8 @@ KINDS: dict[str, Any] = {
     'a tensor of five axes': torch.zeros(1, 1, 1, 1, 1),
 }
 SIZES = {  # what is allocated, or repeated, as often as it says
-    'dim', 'depth', 'heads', 'seq_len', 'num_tokens', 'max_seq_len', 'batch_size', 'capacity', 'amount', 'max_pos', 'i', 'j', 'image_size', 'channels',
-    'total_heads', 'layer_index',
+    'heads', 'seq_len', 'max_seq_len', 'batch_size', 'capacity', 'max_pos', 'i', 'j', 'image_size', 'channels', 'total_heads',
+    'layer_index',
 }  # fmt: skip
 
 
@@ -207,11 +207,14 @@ def calls() -> dict[str, Target]:
     begin = torch.zeros(2, dtype=torch.long)
     further = {'return_intermediates': False, 'return_mems': False, 'return_attn': False, 'return_state': False, 'return_embeddings': False}
     of_tokens = {
-        'mask': tokens_mask, 'pos': torch.arange(4), 'sum_embeds': x, 'prepend_embeds': LEFT_OUT, 'prepend_mask': LEFT_OUT, 'mems': LEFT_OUT,
-        'mem_masks': LEFT_OUT, 'seq_start_pos': begin, 'cache': LEFT_OUT, 'state': LEFT_OUT, 'recycle_steps': LEFT_OUT, 'embed_ids': LEFT_OUT,
+        'mask': tokens_mask, 'pos': torch.arange(4), 'sum_embeds': x, 'prepend_embeds': LEFT_OUT, 'prepend_mask': LEFT_OUT,
+        'mems': LEFT_OUT,
+        'mem_masks': LEFT_OUT, 'seq_start_pos': begin, 'cache': LEFT_OUT, 'state': LEFT_OUT, 'recycle_steps': LEFT_OUT,
+        'embed_ids': LEFT_OUT,
         'attn_z_loss_weight': LEFT_OUT, 'token_emb_kwargs': LEFT_OUT, 'to_logits_kwargs': LEFT_OUT, 'attn_mask': LEFT_OUT,
         'attn_bias': LEFT_OUT, 'self_attn_kv_mask': tokens_mask, 'condition': LEFT_OUT, 'context': LEFT_OUT, 'context_mask': LEFT_OUT,
-        'in_attn_cond': x, 'rotary_pos_emb': LEFT_OUT, 'cache_age': LEFT_OUT, 'layers_execute_order': LEFT_OUT, 'return_logit_entropies': False,
+        'in_attn_cond': x, 'rotary_pos_emb': LEFT_OUT, 'cache_age': LEFT_OUT, 'layers_execute_order': LEFT_OUT,
+        'return_logit_entropies': False,
         'return_logits_and_embeddings': False, 'return_attn_z_loss': False, **further,
     }  # fmt: skip
     going = {
@@ -228,7 +231,8 @@ def calls() -> dict[str, Target]:
     stack_inputs = {
         'x': x, 'mask': tokens_mask, 'attn_mask': torch.ones(4, 4, dtype=torch.bool), 'self_attn_kv_mask': tokens_mask, 'mems': LEFT_OUT,
         'mem_masks': LEFT_OUT, 'seq_start_pos': LEFT_OUT, 'cache': LEFT_OUT, 'cache_age': LEFT_OUT, 'state': LEFT_OUT, 'pos': LEFT_OUT,
-        'attn_bias': torch.zeros(2, 4, 4), 'in_attn_cond': x, 'layers_execute_order': (0, 1), 'return_hiddens': False, 'return_state': False,
+        'attn_bias': torch.zeros(2, 4, 4), 'in_attn_cond': x, 'layers_execute_order': (0, 1), 'return_hiddens': False,
+        'return_state': False,
     }  # fmt: skip
     made: dict[str, Target] = {
         'Decoder.forward': (stack, stack_inputs),
@@ -250,7 +254,8 @@ def calls() -> dict[str, Target]:
         'Attention.forward with a context': (attention, {
             'x': x, 'context': x, 'context_mask': tokens_mask, 'mem': x, 'mem_mask': tokens_mask, 'context_rotary_pos_emb': LEFT_OUT}),
         'Attention.forward with a bias': (attention, {'x': x, 'rel_pos': old.RelativePositionBias(1.0, heads=2), 'pos': torch.arange(4)}),
-        'Attend.forward': (Attend(), {'q': q, 'k': q, 'v': q, 'mask': tokens_mask, 'attn_bias': torch.zeros(2, 4, 4), 'prev_attn': LEFT_OUT}),
+        'Attend.forward': (Attend(), {'q': q, 'k': q, 'v': q, 'mask': tokens_mask, 'attn_bias': torch.zeros(2, 4, 4),
+        'prev_attn': LEFT_OUT}),
         'TransformerWrapper.forward': (ar.net, {'x': ids, **of_tokens}),
         'TransformerWrapper.forward with a state': (ar.net, {'x': ids, 'state': model_state}),
         'ContinuousTransformerWrapper.forward': (vectors, {'x': vec, **of_tokens}),
@@ -263,10 +268,9 @@ def calls() -> dict[str, Target]:
         'XTransformer.forward': (pair, {
             'src': ids, 'tgt': ids, 'mask': tokens_mask, 'attn_mask': torch.ones(4, 4, dtype=torch.bool), 'src_prepend_embeds': LEFT_OUT}),
         'XTransformer.generate': (pair.generate, {
-            
             'seq_in': ids, 'seq_out_start': ids, 'seq_len': 2, 'mask': tokens_mask, 'attn_mask': LEFT_OUT, 'src_prepend_embeds': LEFT_OUT,
             **sources}),
-        'AutoregressiveWrapper.forward': (ar, {'x': ids, 'return_outputs': False, **{k: LEFT_OUT for k in of_tokens}}),
+        'AutoregressiveWrapper.forward': (ar, {'x': ids, 'return_outputs': False, **dict.fromkeys(of_tokens, LEFT_OUT)}),
         'AutoregressiveWrapper.generate': (ar.generate, {'prompts': ids, 'seq_len': 2, **restrict}),
         'AutoregressiveWrapper.stream': (lambda **given: list(ar.stream(**given)), {'prompts': ids, 'seq_len': 2, **restrict}),
         'AutoregressiveWrapper.beam_search': (ar.beam_search, {
@@ -384,7 +388,8 @@ def is_ours(error: Exception) -> bool:
     """One sentence of ours, or Python's own about keywords that a function does not have."""
     if isinstance(error, OURS):
         return '\n' not in str(error) and len(str(error)) < 600
-    return type(error) is TypeError and ('unexpected keyword argument' in str(error) or 'required' in str(error) and 'argument' in str(error))
+    return type(error) is TypeError and any(words in str(error) for words in ('unexpected keyword argument',
+    'required positional argument'))
 
 
 def is_known(target: str, argument: str, kind: str, error: Exception) -> bool:

@@ -41,7 +41,7 @@ def test_an_error_meanwhile_leaves_the_switch_as_it_was() -> None:
     assert askable(torch.zeros(1))
 
 
-@pytest.mark.parametrize(('value', 'expected'), [('0', 'False'), ('1', 'True'), ('', 'True')])
+@pytest.mark.parametrize('value, expected', [('0', 'False'), ('1', 'True'), ('', 'True')])
 def test_a_variable_says_it_for_a_whole_run(value: str, expected: str) -> None:
     code = 'import torch; from x_transformers.inputs import askable; print(askable(torch.zeros(1)))'
     variables = {**os.environ, 'X_TRANSFORMERS_CHECK_VALUES': value}

@@ -117,7 +117,7 @@ MISUSES: dict[str, Misuse] = {
     'a start for gates that have none': Misuse(
         FlagError, lambda: decoder(attn_data_dependent_alibi_per_row=True, attn_data_dependent_alibi_kwargs={'bias_init': 1.0}),
         'attn_data_dependent_alibi_kwargs',
-        "attn_data_dependent_alibi_kwargs={'bias_init", ("keywords are post_log_scale, not 'bias_init'", 'expected keywords are post_log_scale')),
+        "attn_data_dependent_alibi_kwargs={'bias_init", "expected keywords are post_log_scale, not 'bias_init'"),
     'a module that reads another width': Misuse(FlagError, lambda: decoder(attn_hybrid_module=nn.GRU(9, 32, batch_first=True)),
         'attn_hybrid_module', 'attn_hybrid_module=GRU', 'it reads what attention reads, so build the module with input_size=dim'),
     'a module that puts out another width': Misuse(FlagError, lambda: decoder(attn_hybrid_module=nn.LSTM(16, 30, batch_first=True)),
