@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from x_transformers.flags import Config, Rules, configured, demands, flag, pick
-from x_transformers.inputs import expect_features, expect_numbers, expect_sizes
+from x_transformers.inputs import expect_features, expect_numbers, expect_settings, expect_sizes
 from x_transformers.norms import LayerNorm
 
 
@@ -28,6 +28,7 @@ class GLU(nn.Module):
     def __init__(self, dim_in: int, dim_out: int, activation: nn.Module, mult_bias: bool = False):
         super().__init__()
         expect_sizes(dim_in=dim_in, dim_out=dim_out)
+        expect_settings(switches={'mult_bias': mult_bias})
         self.dim_in, self.act = dim_in, activation
         self.proj = nn.Linear(dim_in, dim_out * 2)
         self.mult_bias = nn.Parameter(torch.ones(dim_out)) if mult_bias else 1.0

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from x_transformers.errors import FlagError, InputError, quoted
 
+SPARSE = {torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc}
 _everywhere: bool | None = {'1': True, '0': False}.get(os.environ.get('X_TRANSFORMERS_CHECK_VALUES', ''))
 
 
@@ -45,6 +46,8 @@ def expect(name: str, t: Any, shape: tuple[int | None, ...], dtype: str | None =
     """`t` must be a tensor of this shape (None: any size) and kind: 'bool', 'int' or 'float'."""
     if not isinstance(t, Tensor):
         raise InputError(f'{name} must be a tensor, got {type(t).__name__}{_also(hint)}')
+    if t.layout in SPARSE:
+        raise InputError(f'{name} is {t.layout}, expected a dense tensor; give {name}.to_dense()')
     if t.ndim != len(shape) or any(want is not None and have != want for have, want in zip(t.shape, shape, strict=True)):
         spelled = ', '.join('any' if size is None else str(size) for size in shape)
         raise InputError(f'{name} has shape {tuple(t.shape)}, expected ({spelled}){_also(hint)}')
@@ -173,6 +176,16 @@ def expect_sizes(**sizes: Any) -> None:
         number = whole(size)
         if number is None or not 1 <= number < 2**63:
             raise FlagError(f'{name}={quoted(size)} is not possible: expected a whole number of at least 1')
+
+
+def expect_settings(*, switches: Mapping[str, Any] = {}, **numbers: Any) -> None:
+    """What a part is built with besides sizes: numbers that are finite, and switches."""
+    for name, number in numbers.items():
+        if isinstance(number, Tensor) or not within(number, -1e18, 1e18):
+            raise FlagError(f'{name}={quoted(number)} is not possible: expected a number')
+    for name, value in switches.items():
+        if not isinstance(value, (bool, Integral)):
+            raise FlagError(f'{name}={quoted(value)} is not possible: expected True or False')
 
 
 def expect_switch(name: str, value: Any) -> None:

@@ -228,7 +228,7 @@ class AttentionLayers(nn.Module):
             past = list(cache.attn_intermediates or ()) if cache is not None else []
             trace = Trace(maps=return_maps is not False, fused_maps=bool(return_maps), past=past)
         call = begin(self, x, given, state, return_hiddens or return_state, trace)
-        states = self.states_for(steps, given, state, *x.shape[:2])
+        states = self.states_for(steps, given, state, *x.shape[:2], x.device)
         x, after = self.run(x, call, steps, states)
         new_state = None
         if call.keep_state and why_no_state is None:
@@ -244,11 +244,16 @@ class AttentionLayers(nn.Module):
             return x, new_state
         return x
 
-    def states_for(self, steps: Sequence[LayerSpec], given: Inputs, state: StackState | None, batch: int, new: int) -> tuple[Any, ...]:
+    def states_for(
+        self, steps: Sequence[LayerSpec], given: Inputs, state: StackState | None, batch: int, new: int, device: torch.device
+    ) -> tuple[Any, ...]:
         """One state per executed layer."""
         if state is None:
             return first_states(steps, given, None)
-        batches = {t.shape[0] for t in tensors(state.layers)}
+        held = tensors(state.layers)
+        batches = {t.shape[0] for t in held}
+        if held and held[0].device != device:
+            raise DecodeError(f'the state is on {held[0].device}, but x is on {device}; go on with state.to({str(device)!r})')
         if batches and batch not in batches:
             raise DecodeError(f'the state is of a batch of {max(batches)}, but x has {batch} rows; use reorder() to change its rows')
         order = tuple(step.module for step in steps)

@@ -12,7 +12,7 @@ from x_transformers.branch import run_branch, scaled, takes_call
 from x_transformers.call import Call, Depth
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, Rules, at_most_one, flag
-from x_transformers.inputs import expect_condition, expect_features, expect_sizes
+from x_transformers.inputs import expect_condition, expect_features, expect_settings, expect_sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,7 @@ class LayerScale(nn.Module):
     def __init__(self, fn: nn.Module, dim: int, init_value: float = 0.0, unit_offset: bool = False):
         super().__init__()
         expect_sizes(dim=dim)
+        expect_settings(init_value=init_value, switches={'unit_offset': unit_offset})
         self.fn = fn
         self.unit_offset = unit_offset
         self.gamma = nn.Parameter(torch.full((dim,), init_value - float(unit_offset)))
@@ -65,8 +66,10 @@ class AdaptiveLayerScale(nn.Module):
     def __init__(self, fn: nn.Module, dim: int, dim_condition: int | None = None, init_bias_value: float = -2.0):
         super().__init__()
         self.fn = fn
-        expect_sizes(dim=dim, dim_condition=dim_condition or dim)
-        self.dim, self.dim_condition = dim, dim_condition or dim
+        dim_condition = dim if dim_condition is None else dim_condition
+        expect_sizes(dim=dim, dim_condition=dim_condition)
+        expect_settings(init_bias_value=init_bias_value)
+        self.dim, self.dim_condition = dim, dim_condition
         self.to_gamma = nn.Linear(self.dim_condition, dim)
         nn.init.zeros_(self.to_gamma.weight)
         nn.init.constant_(self.to_gamma.bias, init_bias_value)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, Rules, at_most_one, demands, excludes, flag, pick
-from x_transformers.inputs import expect_condition, expect_features, expect_sizes
+from x_transformers.inputs import expect_condition, expect_features, expect_settings, expect_sizes
 
 
 class LayerNorm(nn.Module):
@@ -30,6 +30,7 @@ class LayerNorm(nn.Module):
     def __init__(self, dim: int, unit_offset: bool = False):
         super().__init__()
         expect_sizes(dim=dim)
+        expect_settings(switches={'unit_offset': unit_offset})
         self.dim, self.unit_offset = dim, unit_offset
         self.gamma = nn.Parameter(torch.full((dim,), 1.0 - unit_offset))
 
@@ -44,6 +45,7 @@ class ScaleNorm(nn.Module):
     def __init__(self, dim: int, unit_offset: bool = False):
         super().__init__()
         expect_sizes(dim=dim)
+        expect_settings(switches={'unit_offset': unit_offset})
         self.dim, self.unit_offset, self.scale = dim, unit_offset, dim**0.5
         self.g = nn.Parameter(torch.full((1,), 1.0 - unit_offset))
 
@@ -58,6 +60,7 @@ class RMSNorm(nn.Module):
     def __init__(self, dim: int, unit_offset: bool = False):
         super().__init__()
         expect_sizes(dim=dim)
+        expect_settings(switches={'unit_offset': unit_offset})
         self.dim, self.unit_offset, self.scale = dim, unit_offset, dim**0.5
         self.g = nn.Parameter(torch.full((dim,), 1.0 - unit_offset))
 
@@ -97,8 +100,9 @@ class AdaptiveGain(nn.Module):
 
     def __init__(self, dim: int, dim_condition: int | None = None):
         super().__init__()
-        expect_sizes(dim=dim, dim_condition=dim_condition or dim)
-        self.dim, self.dim_condition = dim, dim_condition or dim
+        dim_condition = dim if dim_condition is None else dim_condition
+        expect_sizes(dim=dim, dim_condition=dim_condition)
+        self.dim, self.dim_condition = dim, dim_condition
         self.to_gamma = nn.Linear(self.dim_condition, dim, bias=False)
         nn.init.zeros_(self.to_gamma.weight)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from x_transformers.call import Depth
 from x_transformers.errors import FlagError, InputError, quoted
 from x_transformers.flags import Config, Rules, at_most_one, demands, flag, keywords_of, pick
-from x_transformers.inputs import expect, expect_features, expect_sizes, expect_sum, whole
+from x_transformers.inputs import expect, expect_features, expect_settings, expect_sizes, expect_sum, whole
 
 Prepared = tuple[Tensor, Tensor, dict[str, Any]]  # branch input, residual, keywords for joining
 
@@ -28,6 +28,7 @@ class Residual(nn.Module):
     def __init__(self, dim: int, scale_residual: bool = False, scale_residual_constant: float = 1.0):
         super().__init__()
         expect_sizes(dim=dim)
+        expect_settings(switches={'scale_residual': scale_residual})
         self.residual_scale = nn.Parameter(torch.ones(dim)) if scale_residual else None
         self.scale_residual_constant = scale_residual_constant
 
@@ -49,6 +50,7 @@ class GRUGating(nn.Module):
     def __init__(self, dim: int, scale_residual: bool = False, **_ignored: object):
         super().__init__()
         expect_sizes(dim=dim)
+        expect_settings(switches={'scale_residual': scale_residual})
         self.dim = dim
         self.gru = nn.GRUCell(dim, dim)
         self.residual_scale = nn.Parameter(torch.ones(dim)) if scale_residual else None
@@ -103,6 +105,7 @@ class HyperConnection(nn.Module):
     def __init__(self, dim: int, *, layer_index: int, num_residual_streams: int, num_input_views: int = 1, tanh: bool = True):
         super().__init__()
         expect_sizes(dim=dim, num_residual_streams=num_residual_streams, num_input_views=num_input_views)
+        expect_settings(switches={'tanh': tanh})
         if whole(layer_index) is None:
             raise FlagError(f'layer_index={quoted(layer_index)} is not possible: expected the number of the layer')
         s, v = num_residual_streams, num_input_views

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -165,7 +166,12 @@ def constructors() -> dict[str, Target]:
         'DataDependentAlibi': (old.DataDependentAlibi, {'dim': 16, 'heads': 2}),
         'PerRowDataDependentAlibi': (old.PerRowDataDependentAlibi, {'dim': 16, 'heads': 2}),
     }
-    return {**flagged, **parts}
+    return {**flagged, **{name: (kind, {**optional(kind), **keywords}) for name, (kind, keywords) in parts.items()}}
+
+
+def optional(kind: Callable[..., Any]) -> dict[str, Any]:
+    """What a constructor takes by name."""
+    return {name: LEFT_OUT for name, p in inspect.signature(kind).parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
 
 
 class LeftOut:

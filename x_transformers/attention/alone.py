@@ -57,6 +57,9 @@ def attend_alone(
         if not isinstance(cache, Intermediates):
             raise InputError(f'cache is a {type(cache).__name__}, expected the Intermediates that an earlier call returned')
         past = cache.cached_kv
+        pair = isinstance(past, (tuple, list)) and len(past) == 2 and isinstance(past[0], Tensor)
+        if past is not None and not pair:
+            raise InputError('cached_kv of cache must be a pair of keys and values, as an earlier call returned it; give its Intermediates')
     given = Alone(
         context,
         mask,

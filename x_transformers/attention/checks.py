@@ -72,6 +72,15 @@ def check_alone(attention: Any, x: Tensor, given: Alone, unknown: Iterable[str])
     if given.value_residual is not None:
         width = None if given.mem is not None or given.cached or given.context is not None else n
         expect('value_residual', given.value_residual, (b, attention.kv_heads, width, cfg.value_width), 'float')
+    if given.past is not None and attention.to_latent_kv is None:
+        expect('cached_kv of cache', given.past[0], (b, attention.kv_heads, None, cfg.dim_head), 'float', 'keys are (b, g, j, d)')
+        expect(
+            'cached_kv of cache',
+            given.past[1],
+            (b, attention.kv_heads, given.past[0].shape[2], None),
+            'float',
+            'values have a row for each key',
+        )
     if given.cached:
         check_cache(attention, given.value_residual)
     check_scores(attention, given, b, n)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from x_transformers.errors import InputError
-from x_transformers.flags import Config, configured, flag
+from x_transformers.flags import Config, Rules, configured, demands, flag
 from x_transformers.inputs import expect_dtype, expect_kind, expect_switch
 from x_transformers.layers import Encoder
 
@@ -26,6 +26,14 @@ class NeoMLPConfig(Config):
     depth: int = flag(doc='Blocks of the encoder.', at_least=1)
     encoder_kwargs: dict[str, Any] = flag(
         {'attn_dim_head': 16, 'heads': 4}, 'Flags of the encoder.', example={'encoder_kwargs': {'attn_dim_head': 8, 'heads': 2}}
+    )
+
+    rules: ClassVar[Rules] = (
+        demands(
+            'encoder_kwargs',
+            lambda c: all(isinstance(name, str) for name in c.encoder_kwargs) and not {'dim', 'depth'} & set(c.encoder_kwargs),
+            'it holds other flags than the width and the depth. Use dim_model and depth.',
+        ),
     )
 
 

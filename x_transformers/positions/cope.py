@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from x_transformers.flags import Config, Rules, demands, flag
-from x_transformers.inputs import expect, expect_kind, expect_pairs, expect_place, expect_sizes
+from x_transformers.inputs import expect, expect_kind, expect_pairs, expect_place, expect_settings, expect_sizes
 from x_transformers.toolbox import create_causal_mask
 
 GATES = 'its positions are sums over the score matrix, which fused kernels never form'
@@ -72,6 +72,7 @@ class CoPE(nn.Module):
     ):
         super().__init__()
         expect_sizes(dim=dim, heads=heads, max_pos=max_pos)
+        expect_settings(soft_onehot_temp=soft_onehot_temp, switches={'soft_onehot': soft_onehot, 'talking_heads': talking_heads})
         self.max_pos = max_pos
         self.soft_onehot = soft_onehot
         self.soft_onehot_temp = soft_onehot_temp

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from x_transformers.errors import FlagError, quoted
-from x_transformers.inputs import expect_sizes, whole
+from x_transformers.inputs import expect_settings, expect_sizes, whole
 from x_transformers.norms import LayerNorm
 from x_transformers.positions.distance import DistanceBias
 
@@ -21,6 +21,7 @@ class DynamicPositionBias(DistanceBias):
     def __init__(self, dim: int, *, heads: int, depth: int, log_distance: bool = False, norm: bool = False):
         super().__init__()
         expect_sizes(dim=dim, heads=heads)
+        expect_settings(switches={'log_distance': log_distance, 'norm': norm})
         if (whole(depth) or 0) < 1:
             raise FlagError(f'depth={quoted(depth)} is not possible: a dynamic position bias needs at least one hidden layer')
         self.log_distance = log_distance

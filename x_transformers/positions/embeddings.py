@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from x_transformers.errors import FlagError, InputError
-from x_transformers.inputs import expect_places, expect_sizes
+from x_transformers.errors import FlagError, InputError, quoted
+from x_transformers.inputs import expect_places, expect_settings, expect_sizes, within
 from x_transformers.positions.derived import Derived
 
 
@@ -21,6 +21,7 @@ class TokenEmbedding(nn.Module):
     def __init__(self, dim: int, num_tokens: int, l2norm_embed: bool = False):
         super().__init__()
         expect_sizes(dim=dim, num_tokens=num_tokens)
+        expect_settings(switches={'l2norm_embed': l2norm_embed})
         self.l2norm_embed = l2norm_embed
         self.emb = nn.Embedding(num_tokens, dim)
 
@@ -64,6 +65,7 @@ class AbsolutePositionalEmbedding(nn.Module):
     def __init__(self, dim: int, max_seq_len: int, l2norm_embed: bool = False):
         super().__init__()
         expect_sizes(dim=dim, max_seq_len=max_seq_len)
+        expect_settings(switches={'l2norm_embed': l2norm_embed})
         self.scale = 1.0 if l2norm_embed else dim**-0.5
         self.max_seq_len = max_seq_len
         self.l2norm_embed = l2norm_embed
@@ -89,6 +91,8 @@ class ScaledSinusoidalEmbedding(Derived):
     def __init__(self, dim: int, theta: int = 10000):
         super().__init__()
         expect_sizes(dim=dim)
+        if not within(theta, 1):
+            raise FlagError(f'theta={quoted(theta)} is not possible: expected a number of at least 1')
         if dim % 2:
             raise FlagError(f'scaled_sinu_pos_emb needs an even width, got dim={dim}')
         self.scale = nn.Parameter(torch.full((1,), dim**-0.5))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from x_transformers.errors import FlagError
 from x_transformers.flags import Config, Rules, demands, excludes, flag, keywords_of
-from x_transformers.inputs import expect, expect_dtype, expect_sizes
+from x_transformers.inputs import expect, expect_dtype, expect_settings, expect_sizes
 from x_transformers.toolbox import create_causal_mask
 
 
@@ -74,6 +74,7 @@ class DataDependentAlibi(nn.Module):
     def __init__(self, dim: int, heads: int, causal: bool = True, bias_init: float = 5.0, post_log_scale: float = 1.0):
         super().__init__()
         expect_sizes(dim=dim, heads=heads)
+        expect_settings(bias_init=bias_init, post_log_scale=post_log_scale, switches={'causal': causal})
         self.dim, self.causal = dim, causal
         self.post_log_scale = post_log_scale
         linear = nn.Linear(dim, heads * (1 if causal else 2))
@@ -120,6 +121,7 @@ class PerRowDataDependentAlibi(nn.Module):
     def __init__(self, dim: int, heads: int, causal: bool = True, dim_head: int = 8, post_log_scale: float = 1.0):
         super().__init__()
         expect_sizes(dim=dim, heads=heads, dim_head=dim_head)
+        expect_settings(post_log_scale=post_log_scale, switches={'causal': causal})
         if not causal:
             raise FlagError('causal=False is not possible with data_dependent_alibi_per_row; use data_dependent_alibi, which has both ways')
         self.dim, self.heads = dim, heads

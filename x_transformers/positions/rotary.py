@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from x_transformers.call import Span
 from x_transformers.errors import FlagError, InputError, quoted
-from x_transformers.inputs import expect_numbers, expect_place, expect_sizes, whole, within
+from x_transformers.inputs import expect_numbers, expect_place, expect_settings, expect_sizes, whole, within
 
 XPOS_GAMMA = 0.4  # the paper's smoothing of the per-feature decay
 
@@ -44,6 +44,10 @@ class RotaryEmbedding(nn.Module):
     ):
         super().__init__()
         expect_sizes(dim=dim)
+        expect_settings(scale_base=scale_base, switches={'use_xpos': use_xpos})
+        for name, number in (('base', base), ('base_rescale_factor', base_rescale_factor)):
+            if not within(number, 1e-18, 1e18):
+                raise FlagError(f'{name}={quoted(number)} is not possible: expected a number above 0')
         if not within(interpolation_factor, 1):
             raise FlagError(
                 f'rotary_interpolation_factor={quoted(interpolation_factor)} is too small: expected at least 1 (it divides positions)'

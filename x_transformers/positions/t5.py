@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from x_transformers.errors import FlagError, quoted
-from x_transformers.inputs import expect_sizes, whole
+from x_transformers.inputs import expect_settings, expect_sizes, whole
 from x_transformers.positions.distance import DistanceBias
 
 
@@ -37,6 +37,7 @@ class RelativePositionBias(DistanceBias):
     def __init__(self, scale: float, causal: bool = False, num_buckets: int = 32, max_distance: int = 128, heads: int = 8):
         super().__init__()
         expect_sizes(heads=heads)
+        expect_settings(scale=scale, switches={'causal': causal})
         exact = (whole(num_buckets) or 0) // (2 if causal else 4)
         if not 1 <= exact < (whole(max_distance) or 0):
             raise FlagError(

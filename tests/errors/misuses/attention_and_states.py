@@ -23,6 +23,7 @@ from misuses.pieces import (
     ids,
 )
 from misuses.row import Misuse
+from x_transformers.attend import Intermediates
 from x_transformers.errors import DecodeError, InputError
 from x_transformers.layerscale import AdaptiveLayerScale
 from x_transformers.norms import AdaptiveRMSNorm
@@ -132,4 +133,11 @@ MISUSES: dict[str, Misuse] = {
         'capacity', 'capacity=2 is too small for 4 tokens', 'ask for a larger one or leave it out to let'),
     'room for less than nothing': Misuse(InputError, lambda: NET.empty_state(capacity=-1),
         'capacity', 'capacity=-1', 'the number of tokens to make room for, at'),
+    'a state elsewhere': Misuse(DecodeError, lambda: STACK(X, state=STATE.to('meta')),
+        'state', 'is on meta', 'x is on cpu', "go on with state.to('cpu')"),
+    'sparse tokens': Misuse(InputError, lambda: STACK(X.to_sparse()), 'x', 'torch.sparse_coo', 'a dense tensor', 'give x.to_dense()'),
+    'a cache of a number': Misuse(InputError, lambda: ATTENTION(X, cache=Intermediates(cached_kv=3)),
+        'cached_kv of cache', 'must be a pair', 'keys and values', 'give its Intermediates'),
+    'a cache of other heads': Misuse(InputError, lambda: ATTENTION(X, cache=Intermediates(cached_kv=(Q[:, :2], Q[:, :2]))),
+        'cached_kv of cache', 'has shape (2, 2, 3, 8)', '(2, 4, any, 8)'),
 }  # fmt: skip
