@@ -228,7 +228,7 @@ class AttentionLayers(nn.Module):
             past = list(cache.attn_intermediates or ()) if cache is not None else []
             trace = Trace(maps=return_maps is not False, fused_maps=bool(return_maps), past=past)
         call = begin(self, x, given, state, return_hiddens or return_state, trace)
-        states = self.states_for(steps, given, state, *x.shape[:2], x.device)
+        states = self.states_for(steps, given, state, x.shape[0], x.shape[1], x.device)
         x, after = self.run(x, call, steps, states)
         new_state = None
         if call.keep_state and why_no_state is None:
