@@ -82,7 +82,7 @@ def calc_z_loss(pre_softmax_attns: Sequence[Tensor], mask: Tensor | None = None,
         raise InputError(f'pre_softmax_attns holds shape {tuple(scores.shape)}, expected scores (b, h, i, j)')
     expect_optional('mask', mask, (scores.shape[0], scores.shape[2]), 'bool', 'it says which queries count')
     expect_place({'mask': mask}, scores, 'pre_softmax_attns')
-    if not (isinstance(weight, Tensor) and weight.numel() == 1 or within(weight, -1e30, 1e30)):
+    if not (isinstance(weight, Tensor) and weight.numel() == 1 or within(weight, -1e18, 1e18)):
         raise InputError(f'attn_z_loss_weight={quoted(weight)} is not possible; expected a number')
     weight = weight if isinstance(weight, Tensor) else float(weight)
     total = torch.stack([scores.logsumexp(dim=-1) for scores in pre_softmax_attns]).sum(dim=0)  # b h i

@@ -17,7 +17,7 @@ from x_transformers.decoding.prompts import Prompts, check_generation, check_las
 from x_transformers.decoding.sampling import chosen_filter, pick, top_k
 from x_transformers.errors import InputError, quoted
 from x_transformers.flags import Config, Rules, configured, demands, flag
-from x_transformers.inputs import expect_switch, within
+from x_transformers.inputs import expect_switch, real
 from x_transformers.toolbox import evaluating, identity
 from x_transformers.training.losses import expect_token_model, shifted, token_loss
 
@@ -238,7 +238,8 @@ def check_amateur(expert: Any, net: Any, options: dict[str, Any]) -> None:
     unknown = sorted(options.keys() - {'alpha', 'beta'})
     if unknown:
         raise InputError(f'contrastive_decode_kwargs holds {unknown[0]!r}; expected alpha and beta')
-    if not within(options.get('alpha', 0.1), 1e-30, 1 + 1e-12):
+    alpha, beta = real(options.get('alpha', 0.1)), real(options.get('beta', 0.5))
+    if alpha is None or not 0 < alpha <= 1:
         raise InputError(f'contrastive_decode_kwargs has alpha={quoted(options["alpha"])}; expected a share above 0 and at most 1')
-    if not within(options.get('beta', 0.5), -1e30, 1e30):
+    if beta is None or not abs(beta) < float('inf'):
         raise InputError(f'contrastive_decode_kwargs has beta={quoted(options["beta"])}; expected a number')

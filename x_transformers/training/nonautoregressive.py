@@ -194,10 +194,10 @@ class NonAutoregressiveWrapper(nn.Module):
         judges; random by default.
         """
         self.check(x, only_train_generator, only_train_critic)
-        if generator_sample_temperature is not None and not within(generator_sample_temperature, 0):
-            raise InputError(
-                f'generator_sample_temperature={quoted(generator_sample_temperature)} is not possible; expected a number of at least 0'
-            )
+        heat: Any = generator_sample_temperature
+        single = isinstance(heat, Tensor) and heat.numel() == 1  # of a tensor only its size is asked, as it may be elsewhere
+        if not (heat is None or single or within(heat, 0)):
+            raise InputError(f'generator_sample_temperature={quoted(heat)} is not possible; expected a number of at least 0')
         check_given(kwargs, self.net, NonAutoregressiveWrapper.forward, 'the loss')
         check_outputs(self.net, 'the loss')
         self.check_critic()
@@ -219,7 +219,7 @@ class NonAutoregressiveWrapper(nn.Module):
         if self.token_critic is None or only_train_generator:
             return Losses(loss, loss, None)
 
-        heat = torch.rand((), device=x.device) if generator_sample_temperature is None else float(generator_sample_temperature)
+        heat = torch.rand((), device=x.device) if heat is None else heat if single else float(heat)
         sampled = gumbel_sample(logits, heat)
         wrong = self.criticise(torch.where(mask, sampled, x), kwargs)
         critic_loss = F.binary_cross_entropy_with_logits(wrong, (sampled != x).to(wrong.dtype))
