@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from x_transformers.call import Call, Depth
 from x_transformers.errors import DecodeError
+from x_transformers.inputs import expect_numbers
 from x_transformers.state import Lost
 
 
@@ -62,4 +63,5 @@ class Scale(nn.Module):
         return takes_call(self.fn)
 
     def forward(self, x: Tensor, **kwargs: Any) -> Any:
+        expect_numbers('x', x)
         return scaled(self.fn(x, **kwargs), self.value)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from x_transformers.errors import InputError
+from x_transformers.errors import InputError, quoted
 from x_transformers.state import StackState
 
 
 def new_tokens(n: int, state: StackState, cache_age: int | None = None) -> int:
     """How many of `n` given tokens are new: what a whole sequence has beyond what is remembered, or as many as `cache_age` says."""
     if cache_age is not None and not isinstance(cache_age, int):
-        raise InputError(f'cache_age={cache_age!r} is not possible: it is how many of the given tokens are new')
+        raise InputError(f'cache_age={quoted(cache_age)} is not possible: it is how many of the given tokens are new')
     new = cache_age if cache_age is not None else n - state.remembered if n > state.remembered else n
     return new if 0 < new < n else n
 

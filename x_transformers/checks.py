@@ -12,8 +12,18 @@ import torch
 from torch import Tensor
 
 from x_transformers.attention import Attention
-from x_transformers.errors import DecodeError, InputError
-from x_transformers.inputs import askable, expect, expect_angles, expect_dtype, expect_kind, expect_optional, expect_pairs, expect_positions
+from x_transformers.errors import DecodeError, InputError, quoted
+from x_transformers.inputs import (
+    askable,
+    expect,
+    expect_angles,
+    expect_dtype,
+    expect_kind,
+    expect_optional,
+    expect_pairs,
+    expect_place,
+    expect_positions,
+)
 from x_transformers.plan import LayerSpec
 from x_transformers.positions.t5 import RelativePositionBias
 from x_transformers.precision import product_dtype
@@ -28,6 +38,7 @@ def check(x: Tensor, given: Inputs, stack: Any, state: StackState | None, steps:
     fresh = state is None or state.length == 0
     check_tokens(x, stack)
     b, n = x.shape[:2]
+    expect_place(vars(given), x)
     expect_optional('mask', given.mask, (b, n), 'bool')
     expect_optional('self_attn_kv_mask', given.self_attn_kv_mask, (b, n), 'bool')
     check_padding(given.seq_start_pos, b)
@@ -96,6 +107,9 @@ def check_memories(x: Tensor, given: Inputs, stack: Any, fresh: bool) -> None:
     mems, masks = given.mems or (), given.mem_masks or ()
     for mem in mems:
         expect_optional('mems', mem, (len(x), None, stack.dim), 'float', 'it holds what an earlier call showed as `memories`')
+        if mem is not None:
+            expect_place({'mems': mem}, x)
+            expect_dtype('mems', mem, stack)
     if fresh and len(masks) > len(mems):
         raise InputError(f'mem_masks has {len(masks)} entries, but mems has {len(mems)}; give one mask, or None, for each memory')
 
@@ -166,8 +180,8 @@ def check_prefix(length: Any, b: int) -> None:
     """How many tokens all others see: a number, or one per row."""
     if isinstance(length, Tensor):
         expect('prefix_attn_len', length, (b,) if length.ndim else (), 'int', 'it is a number of tokens, or one per row')
-    elif not isinstance(length, int) or isinstance(length, bool):
-        raise InputError(f'prefix_attn_len={length!r} is not possible; expected a number of tokens, or a tensor with one per row')
+    elif not isinstance(length, int) or isinstance(length, bool) or length >= 2**63:
+        raise InputError(f'prefix_attn_len={quoted(length)} is not possible; expected a number of tokens, or a tensor with one per row')
     least = length if isinstance(length, int) else int(length.min()) if askable(length) else 0
     if least < 0:
         raise InputError(f'prefix_attn_len={least} is not possible: it is a number of tokens, 0 or more')
@@ -191,6 +205,8 @@ def check_conditions(x: Tensor, given: Inputs, stack: Any, state: StackState | N
     for name, t, width in (('condition', given.condition, stack.dim_condition), ('in_attn_cond', given.in_attn_cond, stack.dim)):
         if t is not None:
             expect_per_token(name, t, len(x), lengths, width)
+            if t.dtype != x.dtype:
+                expect_dtype(name, t, stack)
 
 
 def expect_per_token(name: str, t: Any, b: int, lengths: Sequence[int], width: int) -> None:

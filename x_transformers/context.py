@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from x_transformers.call import Call, Depth, Span
+from x_transformers.errors import InputError, quoted
 from x_transformers.flags import Config, flag
+from x_transformers.inputs import expect, expect_optional, expect_place, within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,13 @@ def chosen_tokens(seq: Tensor, mask: Tensor | None, dropout: float) -> tuple[Ten
 
 def dropout_seq(seq: Tensor, mask: Tensor | None, dropout: float) -> tuple[Tensor, Tensor | None]:
     """`seq` (b, n, d) and `mask` (b, n) without a share of their tokens, the rest in random order; one stays at least."""
+    expect('seq', seq, (None, None, None), hint='it holds tokens (b, n, d)')
+    if 0 in seq.shape[:2]:
+        raise InputError(f'seq has shape {tuple(seq.shape)}: there must be at least one token to keep')
+    expect_optional('mask', mask, tuple(seq.shape[:2]), 'bool')
+    expect_place({'mask': mask}, seq, 'seq')
+    if not within(dropout, 0, 1 + 1e-9):
+        raise InputError(f'dropout={quoted(dropout)} is not possible; expected a share of at least 0 and at most 1')
     index, mask = chosen_tokens(seq, mask, dropout)
     return take_tokens(seq, index), mask
 

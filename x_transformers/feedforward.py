@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from x_transformers.flags import Config, Rules, configured, demands, flag, pick
+from x_transformers.inputs import expect_features, expect_numbers, expect_settings, expect_sizes
 from x_transformers.norms import LayerNorm
 from x_transformers.storable import Storable
 
@@ -18,6 +19,7 @@ class ReluSquared(nn.Module):
     """Square of ReLU (Primer, 2109.08668)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        expect_numbers('x', x)
         return F.relu(x).square()
 
 
@@ -26,11 +28,14 @@ class GLU(nn.Module):
 
     def __init__(self, dim_in: int, dim_out: int, activation: nn.Module, mult_bias: bool = False):
         super().__init__()
-        self.act = activation
+        expect_sizes(dim_in=dim_in, dim_out=dim_out)
+        expect_settings(switches={'mult_bias': mult_bias})
+        self.dim_in, self.act = dim_in, activation
         self.proj = nn.Linear(dim_in, dim_out * 2)
         self.mult_bias = nn.Parameter(torch.ones(dim_out)) if mult_bias else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
+        expect_features(x, self.dim_in, self)
         value, gate = self.proj(x).chunk(2, dim=-1)
         out = value * self.act(gate)
         return out * self.mult_bias if isinstance(self.mult_bias, Tensor) else out
@@ -45,7 +50,7 @@ class FeedForwardConfig(Config):
 
     dim: int = flag(doc='Width of the tokens.', at_least=1)
     dim_out: int | None = flag(None, 'Width of the output; `dim` by default. Other widths only outside of a layer stack.', at_least=1)
-    mult: float = flag(4, 'Hidden width as a multiple of `dim`.', example={'mult': 2}, at_least=1e-9)
+    mult: float = flag(4, 'Hidden width as a multiple of `dim`.', example={'mult': 2}, at_least=1e-9, at_most=1e6)
     glu: bool = flag(False, 'Gate the hidden layer by a second projection.', paper='2002.05202')
     glu_mult_bias: bool = flag(
         False, 'Learned gain on the gated hidden layer.', paper='2002.05202', example={'glu': True, 'glu_mult_bias': True}
@@ -91,4 +96,5 @@ class FeedForward(Storable, nn.Module):
         self.ff = nn.Sequential(widen, *norm, nn.Dropout(cfg.dropout), contract)
 
     def forward(self, x: Tensor) -> Tensor:
+        expect_features(x, self.config.dim, self)
         return self.ff(x)

@@ -3,24 +3,51 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import operator
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from x_transformers.errors import InputError
+from x_transformers.errors import FlagError, InputError, quoted
+
+SPARSE = {torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc}
+_everywhere: bool | None = {'1': True, '0': False}.get(os.environ.get('X_TRANSFORMERS_CHECK_VALUES', ''))
+
+
+@contextmanager
+def check_values(everywhere: bool = True) -> Iterator[None]:
+    """Ask about the numbers in tensors too, such as the range of token ids: on every device, or (False) nowhere.
+
+    Left alone they are asked where that is free: on the CPU. On an accelerator each question waits for the device, so it is for
+    finding a mistake. The environment variable X_TRANSFORMERS_CHECK_VALUES=1 (or 0) says the same for a whole run. Compiled and
+    exported graphs never ask.
+    """
+    global _everywhere
+    before, _everywhere = _everywhere, everywhere
+    try:
+        yield
+    finally:
+        _everywhere = before
 
 
 def askable(t: Tensor) -> bool:
-    """Whether a question to a tensor is free: elsewhere it would stop the device, or break a compiled graph."""
-    return t.device.type == 'cpu' and not torch.compiler.is_compiling()
+    """Whether numbers may be asked for: elsewhere than on the CPU it would stop the device, and in a compiled graph break it."""
+    if torch.compiler.is_compiling() or t.device.type == 'meta':
+        return False
+    return t.device.type == 'cpu' if _everywhere is None else _everywhere
 
 
 def expect(name: str, t: Any, shape: tuple[int | None, ...], dtype: str | None = None, hint: str = '') -> None:
     """`t` must be a tensor of this shape (None: any size) and kind: 'bool', 'int' or 'float'."""
     if not isinstance(t, Tensor):
         raise InputError(f'{name} must be a tensor, got {type(t).__name__}{_also(hint)}')
+    if t.layout in SPARSE:
+        raise InputError(f'{name} is {t.layout}, expected a dense tensor; give {name}.to_dense()')
     if t.ndim != len(shape) or any(want is not None and have != want for have, want in zip(t.shape, shape, strict=True)):
         spelled = ', '.join('any' if size is None else str(size) for size in shape)
         raise InputError(f'{name} has shape {tuple(t.shape)}, expected ({spelled}){_also(hint)}')
@@ -53,22 +80,143 @@ def expect_broadcast(name: str, t: Tensor, shape: tuple[int, ...]) -> None:
     """`t` must be of `shape`, or have 1 or no axis where it is the same throughout."""
     fits = t.ndim <= len(shape) and all(have in (1, want) for have, want in zip(reversed(t.shape), reversed(shape), strict=False))
     if not fits:
-        raise InputError(f'{name} has shape {tuple(t.shape)}, which does not fit {shape}')
+        raise InputError(
+            f'{name} has shape {tuple(t.shape)}, which does not fit {shape}: expected the same sizes, or 1 where all are alike'
+        )
 
 
 def expect_dtype(name: str, t: Tensor, module: nn.Module) -> None:
-    """Nothing converts tokens for the parameters, except autocast, and parameters that are quantised or sharded."""
-    if torch.compiler.is_compiling() or t.dtype == next((p.dtype for p in module.parameters()), t.dtype):
+    """Nothing converts or moves tokens for the parameters, except autocast, and parameters that are quantised, sharded or offloaded."""
+    first = t if torch.compiler.is_compiling() else next(module.parameters(), t)
+    if t.dtype == first.dtype and t.device == first.device:
         return
     device, parameters = t.device.type, list(module.parameters())
+    if not all(type(p) is nn.Parameter and p.numel() for p in parameters):
+        return
+    if all(p.device != t.device and p.device.type != 'meta' for p in parameters):
+        raise InputError(f'{name} is on {t.device}, but the parameters are on {first.device}; give {name}.to({str(first.device)!r})')
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return
-    if all(type(p) is nn.Parameter and p.dtype != t.dtype for p in parameters):
-        held = parameters[0].dtype
+    if all(p.dtype != t.dtype for p in parameters):
+        held = first.dtype
         raise InputError(
             f'{name} has dtype {t.dtype}, but the parameters are {held}; give {name}.to({held}), convert the model with '
             f'.to({t.dtype}), or run under torch.autocast'
         )
+
+
+def expect_place(given: Mapping[str, Any], x: Tensor, name_of_x: str = 'x') -> None:
+    """Tensors beside x must be on its device."""
+    device = x.device
+    for name, t in given.items():
+        if t is not None and isinstance(t, Tensor) and t.device != device:
+            raise InputError(f'{name} is on {t.device}, but {name_of_x} is on {device}; give {name}.to({str(device)!r})')
+
+
+def expect_features(x: Any, width: int, part: nn.Module, name: str = 'x') -> None:
+    """A part takes floating point numbers (..., width). Layers ask this too, so it costs no more than a look."""
+    if isinstance(x, Tensor) and x.ndim and x.shape[-1] == width and x.is_floating_point():
+        return
+    expect_numbers(name, x, f'{type(part).__name__} takes floating point numbers (..., {width})')
+    raise InputError(f'{name} has shape {tuple(x.shape)}, expected (..., {width}), as wide as {type(part).__name__} was built')
+
+
+def expect_condition(condition: Any, width: int, part: nn.Module, x: Tensor) -> None:
+    """A part follows a condition per row (b, width) or per token (b, n, width) of x (..., b, n, d)."""
+    expect_features(condition, width, part, 'condition')
+    b, n = x.shape[-3:-1] if x.ndim > 2 else (1, x.shape[0])
+    if (
+        condition.ndim not in (2, 3)
+        or x.ndim > 2
+        and (condition.shape[0] not in (1, b) or condition.ndim == 3 and condition.shape[1] not in (1, n))
+    ):
+        raise InputError(f'condition has shape {tuple(condition.shape)}, expected ({b}, {width}) or ({b}, {n}, {width})')
+    if condition.dtype != x.dtype:
+        expect_dtype('condition', condition, part)
+
+
+def expect_sum(x: Any, residual: Any) -> None:
+    """A branch and the stream that it joins."""
+    if isinstance(x, Tensor) and isinstance(residual, Tensor) and x.shape == residual.shape:
+        return
+    expect_numbers('residual', residual)
+    expect_numbers('x', x, f'it is added to the residual {tuple(residual.shape)}')
+    if x.ndim > residual.ndim:
+        x, residual = residual, x
+    expect_broadcast('x', x, tuple(residual.shape))
+
+
+def expect_places(x: Any, pos: Any, begins: Any) -> None:
+    """What absolute positions are counted on: x (b, n, ...), positions (n,) or (b, n), padding (b,)."""
+    if not isinstance(x, Tensor) or x.ndim < 2:
+        raise InputError(f'x {_got(x)}, expected (b, n) tokens or (b, n, d) embeddings, which are counted')
+    b, n = x.shape[:2]
+    if pos is not None:
+        expect_positions('pos', pos, b, (n, 1))
+        expect_kind('pos', pos, 'int', 'it holds an index for each token')
+    if begins is not None:
+        expect('seq_start_pos', begins, (b,), 'int', 'it is the number of padding tokens of each row')
+    expect_place({'pos': pos, 'seq_start_pos': begins}, x)
+
+
+def _got(t: Any) -> str:
+    return f'has shape {tuple(t.shape)}' if isinstance(t, Tensor) else f'is a {type(t).__name__}'
+
+
+def expect_numbers(name: str, t: Any, hint: str = '') -> None:
+    """`t` must be a tensor of floating point numbers, of any shape."""
+    if not isinstance(t, Tensor):
+        raise InputError(f'{name} must be a tensor, got {type(t).__name__}{_also(hint)}')
+    expect_kind(name, t, 'float', hint)
+
+
+def expect_sizes(**sizes: Any) -> None:
+    """What a part is built with must be whole numbers of at least 1."""
+    for name, size in sizes.items():
+        number = whole(size)
+        if number is None or not 1 <= number < 2**63:
+            raise FlagError(f'{name}={quoted(size)} is not possible: expected a whole number of at least 1')
+
+
+def expect_settings(*, switches: Mapping[str, Any] = {}, **numbers: Any) -> None:
+    """What a part is built with besides sizes: numbers that are finite, and switches."""
+    for name, number in numbers.items():
+        if isinstance(number, Tensor) or not within(number, -1e18, 1e18):
+            raise FlagError(f'{name}={quoted(number)} is not possible: expected a number')
+    for name, value in switches.items():
+        if not isinstance(value, (bool, Integral)):
+            raise FlagError(f'{name}={quoted(value)} is not possible: expected True or False')
+
+
+def expect_switch(name: str, value: Any) -> None:
+    """What is asked for or not: True or False."""
+    if not (value is None or isinstance(value, (bool, Integral))):
+        raise InputError(f'{name}={quoted(value)} is not possible: expected True or False')
+
+
+def whole(number: Any) -> Any:
+    """A whole number of any library; None where it is none."""
+    if number is None or isinstance(number, (int, torch.SymInt)):
+        return None if isinstance(number, bool) else number
+    try:
+        return operator.index(number)
+    except TypeError:
+        return None
+
+
+def real(number: Any) -> float | None:
+    """A number, or a tensor of one, as float; None where it is none."""
+    single = isinstance(number, (int, float, Real)) and not isinstance(number, bool) or isinstance(number, Tensor) and number.numel() == 1
+    try:
+        return float(number) if single else None
+    except (TypeError, RuntimeError, OverflowError):  # a complex number, one without a value, one too large
+        return None
+
+
+def within(number: Any, least: float, below: float = float('inf')) -> bool:
+    """Whether it is a number, of any library, from `least` to what is below `below`."""
+    found = real(number)
+    return found is not None and least <= found < below
 
 
 def expect_positions(name: str, pos: Any, b: int, lengths: Sequence[int]) -> None:

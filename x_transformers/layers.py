@@ -21,9 +21,9 @@ from x_transformers.call import Call, Depth, Span, Trace
 from x_transformers.checks import check, check_prefix, check_tokens
 from x_transformers.context import drop_context
 from x_transformers.entry import Inputs, attended, begin, first_states
-from x_transformers.errors import DecodeError, FlagError, InputError
+from x_transformers.errors import DecodeError, FlagError, InputError, quoted
 from x_transformers.flags import configured
-from x_transformers.inputs import expect_kind, expect_pairs
+from x_transformers.inputs import expect_kind, expect_pairs, expect_place, expect_switch, whole
 from x_transformers.layer import Layer, build_layer
 from x_transformers.layers_config import CrossAttenderConfig, DecoderConfig, EncoderConfig, LayersConfig, PrefixDecoderConfig
 from x_transformers.norms import Unchanged, followed, make_condition_mlp, make_norm
@@ -149,8 +149,8 @@ class AttentionLayers(Storable, nn.Module):
 
     def empty_state(self, capacity: int | None = None) -> StackState:
         """The state before the first token; with a `capacity` (tokens), keys are preallocated and written in place."""
-        if capacity is not None and capacity < 1:
-            raise InputError(f'capacity={capacity} is too small; expected the number of tokens to make room for')
+        if capacity is not None and (whole(capacity) or 0) < 1:
+            raise InputError(f'capacity={quoted(capacity)} is not possible; expected the number of tokens to make room for, at least 1')
         return StackState(Span(), first_states(self.plan.steps(), Inputs(), capacity))
 
     # ------------------------------------------------------------------ forward
@@ -218,6 +218,8 @@ class AttentionLayers(Storable, nn.Module):
         )
         if state is not None and not isinstance(state, StackState):
             raise InputError(f'state is a {type(state).__name__}, expected what an earlier call returned with return_state=True')
+        expect_switch('return_hiddens', return_hiddens)
+        expect_switch('return_state', return_state)
         steps = self.plan.steps(layers_execute_order)
         check(x, given, self, state, steps)
         goes_on = return_state or (state is not None and state.length > 0)
@@ -231,7 +233,7 @@ class AttentionLayers(Storable, nn.Module):
             past = list(cache.attn_intermediates or ()) if cache is not None else []
             trace = Trace(maps=return_maps is not False, fused_maps=bool(return_maps), past=past)
         call = begin(self, x, given, state, return_hiddens or return_state, trace)
-        states = self.states_for(steps, given, state, *x.shape[:2])
+        states = self.states_for(steps, given, state, x.shape[0], x.shape[1], x.device)
         x, after = self.run(x, call, steps, states)
         new_state = None
         if call.keep_state and why_no_state is None:
@@ -247,12 +249,17 @@ class AttentionLayers(Storable, nn.Module):
             return x, new_state
         return x
 
-    def states_for(self, steps: Sequence[LayerSpec], given: Inputs, state: StackState | None, batch: int, new: int) -> tuple[Any, ...]:
+    def states_for(
+        self, steps: Sequence[LayerSpec], given: Inputs, state: StackState | None, batch: int, new: int, device: torch.device
+    ) -> tuple[Any, ...]:
         """One state per executed layer."""
         if state is None:
             return first_states(steps, given, None)
         filled = next((s for s in state.layers if s is not None), None)  # layers agree
-        batches = {t.shape[0] for t in tensors(filled)}
+        held = tensors(filled)
+        batches = {t.shape[0] for t in held}
+        if held and held[0].device != device:
+            raise DecodeError(f'the state is on {held[0].device}, but x is on {device}; go on with state.to({str(device)!r})')
         if batches and batch not in batches:
             raise DecodeError(f'the state is of a batch of {max(batches)}, but x has {batch} rows; use reorder() to change its rows')
         order = tuple(step.module for step in steps)
@@ -351,6 +358,7 @@ class PrefixDecoder(AttentionLayers):
         if attn_mask is not None:
             expect_pairs('attn_mask', attn_mask, (b, self.config.heads, n, n), rows=(1, n), columns=None)
             expect_kind('attn_mask', attn_mask, 'bool')
+            expect_place({'attn_mask': attn_mask}, x)
             allowed = attended(allowed, max(n, attn_mask.shape[-1])) & attn_mask  # memories are seen by all
         return super().forward(x, *args, **{**kwargs, 'attn_mask': allowed})
 

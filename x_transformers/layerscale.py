@@ -12,6 +12,7 @@ from x_transformers.branch import run_branch, scaled, takes_call
 from x_transformers.call import Call, Depth
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, Rules, at_most_one, flag
+from x_transformers.inputs import expect_condition, expect_features, expect_settings, expect_sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,8 @@ class LayerScale(nn.Module):
 
     def __init__(self, fn: nn.Module, dim: int, init_value: float = 0.0, unit_offset: bool = False):
         super().__init__()
+        expect_sizes(dim=dim)
+        expect_settings(init_value=init_value, switches={'unit_offset': unit_offset})
         self.fn = fn
         self.unit_offset = unit_offset
         self.gamma = nn.Parameter(torch.full((dim,), init_value - float(unit_offset)))
@@ -47,6 +50,7 @@ class LayerScale(nn.Module):
         return takes_call(self.fn)
 
     def forward(self, x: Tensor, **kwargs: Any) -> Any:
+        expect_features(x, len(self.gamma), self)
         return scaled(self.fn(x, **kwargs), self.gamma + float(self.unit_offset))
 
 
@@ -62,7 +66,11 @@ class AdaptiveLayerScale(nn.Module):
     def __init__(self, fn: nn.Module, dim: int, dim_condition: int | None = None, init_bias_value: float = -2.0):
         super().__init__()
         self.fn = fn
-        self.to_gamma = nn.Linear(dim_condition or dim, dim)
+        dim_condition = dim if dim_condition is None else dim_condition
+        expect_sizes(dim=dim, dim_condition=dim_condition)
+        expect_settings(init_bias_value=init_bias_value)
+        self.dim, self.dim_condition = dim, dim_condition
+        self.to_gamma = nn.Linear(self.dim_condition, dim)
         nn.init.zeros_(self.to_gamma.weight)
         nn.init.constant_(self.to_gamma.bias, init_bias_value)
 
@@ -77,13 +85,15 @@ class AdaptiveLayerScale(nn.Module):
         **kwargs: Any,
     ) -> Any:
         if call is None:
-            return scaled(self.fn(x, **kwargs), self.gain(condition))
-        return scaled(run_branch(self.fn, x, call, depth, state), self.gain(call.condition))
+            expect_features(x, self.dim, self)
+            return scaled(self.fn(x, **kwargs), self.gain(condition, x))
+        return scaled(run_branch(self.fn, x, call, depth, state), self.gain(call.condition, x))
 
-    def gain(self, condition: Tensor | None) -> Tensor:
+    def gain(self, condition: Tensor | None, x: Tensor) -> Tensor:
         """(b, dim_condition) or (b, n, dim_condition) to (b, 1, dim) or (b, n, dim)."""
         if condition is None:
             raise InputError('AdaptiveLayerScale needs a condition: give condition=(b, dim_condition) or (b, n, dim_condition)')
+        expect_condition(condition, self.dim_condition, self, x)
         return self.to_gamma(condition[:, None] if condition.ndim == 2 else condition).sigmoid()
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, Rules, at_most_one, demands, excludes, flag, pick
+from x_transformers.inputs import expect_condition, expect_features, expect_settings, expect_sizes
 from x_transformers.precision import unit_length
 
 
@@ -29,10 +30,13 @@ class LayerNorm(nn.Module):
 
     def __init__(self, dim: int, unit_offset: bool = False):
         super().__init__()
-        self.unit_offset = unit_offset
+        expect_sizes(dim=dim)
+        expect_settings(switches={'unit_offset': unit_offset})
+        self.dim, self.unit_offset = dim, unit_offset
         self.gamma = nn.Parameter(torch.full((dim,), 1.0 - unit_offset))
 
     def forward(self, x: Tensor) -> Tensor:
+        expect_features(x, self.dim, self)
         return F.layer_norm(x, x.shape[-1:], weight=self.gamma + 1.0 if self.unit_offset else self.gamma)
 
 
@@ -41,11 +45,13 @@ class ScaleNorm(nn.Module):
 
     def __init__(self, dim: int, unit_offset: bool = False):
         super().__init__()
-        self.unit_offset = unit_offset
-        self.scale = dim**0.5
+        expect_sizes(dim=dim)
+        expect_settings(switches={'unit_offset': unit_offset})
+        self.dim, self.unit_offset, self.scale = dim, unit_offset, dim**0.5
         self.g = nn.Parameter(torch.full((1,), 1.0 - unit_offset))
 
     def forward(self, x: Tensor) -> Tensor:
+        expect_features(x, self.dim, self)
         return unit_length(x) * (self.scale * (self.g + float(self.unit_offset)))
 
 
@@ -54,11 +60,13 @@ class RMSNorm(nn.Module):
 
     def __init__(self, dim: int, unit_offset: bool = False):
         super().__init__()
-        self.unit_offset = unit_offset
-        self.scale = dim**0.5
+        expect_sizes(dim=dim)
+        expect_settings(switches={'unit_offset': unit_offset})
+        self.dim, self.unit_offset, self.scale = dim, unit_offset, dim**0.5
         self.g = nn.Parameter(torch.full((dim,), 1.0 - unit_offset))
 
     def forward(self, x: Tensor) -> Tensor:
+        expect_features(x, self.dim, self)
         return unit_length(x) * (self.scale * (self.g + float(self.unit_offset)))
 
 
@@ -67,9 +75,11 @@ class SimpleRMSNorm(nn.Module):
 
     def __init__(self, dim: int, **_ignored: object):
         super().__init__()
-        self.scale = dim**0.5
+        expect_sizes(dim=dim)
+        self.dim, self.scale = dim, dim**0.5
 
     def forward(self, x: Tensor) -> Tensor:
+        expect_features(x, self.dim, self)
         return unit_length(x) * self.scale
 
 
@@ -78,6 +88,7 @@ class MultiheadRMSNorm(nn.Module):
 
     def __init__(self, dim: int, heads: int):
         super().__init__()
+        expect_sizes(dim=dim, heads=heads)
         self.rmsnorm = SimpleRMSNorm(dim)
         self.gamma = nn.Parameter(torch.zeros(heads, 1, dim))
 
@@ -90,13 +101,17 @@ class AdaptiveGain(nn.Module):
 
     def __init__(self, dim: int, dim_condition: int | None = None):
         super().__init__()
-        self.to_gamma = nn.Linear(dim_condition or dim, dim, bias=False)
+        dim_condition = dim if dim_condition is None else dim_condition
+        expect_sizes(dim=dim, dim_condition=dim_condition)
+        self.dim, self.dim_condition = dim, dim_condition
+        self.to_gamma = nn.Linear(self.dim_condition, dim, bias=False)
         nn.init.zeros_(self.to_gamma.weight)
 
-    def gain(self, condition: Tensor | None) -> Tensor:
+    def gain(self, condition: Tensor | None, x: Tensor) -> Tensor:
         """(b, dim_condition) or (b, n, dim_condition) to (b, 1, dim) or (b, n, dim)."""
         if condition is None:
             raise InputError(f'{type(self).__name__} needs a condition: give condition=(b, dim_condition) or (b, n, dim_condition)')
+        expect_condition(condition, self.dim_condition, self, x)
         return self.to_gamma(condition[:, None] if condition.ndim == 2 else condition) + 1.0
 
 
@@ -108,7 +123,8 @@ class AdaptiveLayerNorm(AdaptiveGain):
     """
 
     def forward(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:]) * self.gain(condition)
+        expect_features(x, self.dim, self)
+        return F.layer_norm(x, x.shape[-1:]) * self.gain(condition, x)
 
 
 class AdaptiveRMSNorm(AdaptiveGain):
@@ -119,7 +135,8 @@ class AdaptiveRMSNorm(AdaptiveGain):
         self.scale = dim**0.5
 
     def forward(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        return unit_length(x) * self.scale * self.gain(condition)
+        expect_features(x, self.dim, self)
+        return unit_length(x) * self.scale * self.gain(condition, x)
 
 
 class Unchanged(nn.Module):

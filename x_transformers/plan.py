@@ -12,7 +12,7 @@ from functools import cached_property
 from numbers import Integral
 from typing import Any, ClassVar
 
-from x_transformers.errors import FlagError
+from x_transformers.errors import FlagError, quoted
 from x_transformers.flags import Config, Rules, at_most_one, demands, excludes, flag
 
 KINDS = {'a': 'self-attention', 'c': 'cross-attention', 'f': 'feed-forward'}
@@ -158,7 +158,7 @@ def layout(cfg: Any) -> tuple[tuple[str, ...], int]:
         if cfg.depth is not None and cfg.layers_execute_order is not None:
             raise FlagError('custom_layers, layers_execute_order and depth together say the depth twice; leave out depth')
         if not cfg.custom_layers:
-            raise FlagError(f'custom_layers={cfg.custom_layers!r} has no layer')
+            raise FlagError(f'custom_layers={cfg.custom_layers!r} has no layer; name at least one, such as af')
         return tuple(cfg.custom_layers), 1
     if cfg.depth is None:
         raise FlagError("'depth' is required: the number of blocks (or write the layers out in custom_layers)")
@@ -201,7 +201,7 @@ def par_layout(block: tuple[str, ...], depth: int, ratio: int) -> tuple[str, ...
 def checked_order(order: Any, built: int) -> tuple[int, ...]:
     """Indices of built layers, counted from the end where negative."""
     if not isinstance(order, Sequence) or not all(isinstance(i, Integral) and not isinstance(i, bool) for i in order):
-        raise FlagError(f'layers_execute_order={order!r} is not possible: expected a tuple of whole numbers, the layers to run')
+        raise FlagError(f'layers_execute_order={quoted(order)} is not possible: expected a tuple of whole numbers, the layers to run')
     if not order:
         raise FlagError('layers_execute_order=() names no layer; leave it out to run all')
     wrong = [i for i in order if not -built <= i < built]

@@ -15,8 +15,9 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from x_transformers.call import Depth
-from x_transformers.errors import InputError
+from x_transformers.errors import FlagError, InputError, quoted
 from x_transformers.flags import Config, Rules, at_most_one, demands, flag, keywords_of, pick
+from x_transformers.inputs import expect, expect_features, expect_settings, expect_sizes, expect_sum, whole
 
 Prepared = tuple[Tensor, Tensor, dict[str, Any]]  # branch input, residual, keywords for joining
 
@@ -26,6 +27,8 @@ class Residual(nn.Module):
 
     def __init__(self, dim: int, scale_residual: bool = False, scale_residual_constant: float = 1.0):
         super().__init__()
+        expect_sizes(dim=dim)
+        expect_settings(switches={'scale_residual': scale_residual})
         self.residual_scale = nn.Parameter(torch.ones(dim)) if scale_residual else None
         self.scale_residual_constant = scale_residual_constant
 
@@ -33,6 +36,7 @@ class Residual(nn.Module):
         return x, x, {}
 
     def forward(self, x: Tensor, residual: Tensor, **_: Any) -> Tensor:
+        expect_sum(x, residual)
         if self.residual_scale is not None:
             residual = residual * self.residual_scale
         if self.scale_residual_constant != 1:
@@ -45,6 +49,9 @@ class GRUGating(nn.Module):
 
     def __init__(self, dim: int, scale_residual: bool = False, **_ignored: object):
         super().__init__()
+        expect_sizes(dim=dim)
+        expect_settings(switches={'scale_residual': scale_residual})
+        self.dim = dim
         self.gru = nn.GRUCell(dim, dim)
         self.residual_scale = nn.Parameter(torch.ones(dim)) if scale_residual else None
 
@@ -52,6 +59,9 @@ class GRUGating(nn.Module):
         return x, x, {}
 
     def forward(self, x: Tensor, residual: Tensor, **_: Any) -> Tensor:
+        expect_features(x, self.dim, self)
+        if x is not residual:
+            expect('residual', residual, tuple(x.shape), 'float', 'it is the stream that x joins')
         if self.residual_scale is not None:
             residual = residual * self.residual_scale
         rows = self.gru(x.flatten(0, -2), residual.flatten(0, -2))  # each token is a row of its own
@@ -94,7 +104,12 @@ class HyperConnection(nn.Module):
 
     def __init__(self, dim: int, *, layer_index: int, num_residual_streams: int, num_input_views: int = 1, tanh: bool = True):
         super().__init__()
+        expect_sizes(dim=dim, num_residual_streams=num_residual_streams, num_input_views=num_input_views)
+        expect_settings(switches={'tanh': tanh})
+        if whole(layer_index) is None:
+            raise FlagError(f'layer_index={quoted(layer_index)} is not possible: expected the number of the layer')
         s, v = num_residual_streams, num_input_views
+        self.dim = dim
         self.num_residual_streams, self.num_input_views = s, v
         self.act = nn.Tanh() if tanh else nn.Identity()
         reads = torch.zeros(s, v)
@@ -109,6 +124,11 @@ class HyperConnection(nn.Module):
         self.norm = nn.LayerNorm(dim, bias=False)
 
     def prepare(self, x: Tensor, depth: Depth | None = None) -> Prepared:
+        expect_features(x, self.dim, self)
+        if x.ndim != 3 or x.shape[0] % self.num_residual_streams:
+            raise InputError(
+                f'x has shape {tuple(x.shape)}, expected (b S, n, {self.dim}) with S = num_residual_streams={self.num_residual_streams}'
+            )
         streams = rearrange(x, '(b s) n d -> b n s d', s=self.num_residual_streams)
         normed = self.norm(streams)
         alpha = self.act(normed @ self.dynamic_alpha_fn) * self.dynamic_alpha_scale + self.static_alpha  # b n s v+s

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from x_transformers.branch import run_branch, takes_call
 from x_transformers.call import Call, Depth
+from x_transformers.errors import FlagError, quoted
 from x_transformers.flags import Config, flag
+from x_transformers.inputs import expect, expect_optional, expect_place, whole
 from x_transformers.state import Tail
 
 
@@ -40,6 +42,10 @@ class ShiftTokens(nn.Module):
 
     def __init__(self, shifts: tuple[int, ...], fn: nn.Module):
         super().__init__()
+        if not isinstance(shifts, (tuple, list)) or not shifts or any(whole(amount) is None for amount in shifts):
+            raise FlagError(
+                f'shifts={quoted(shifts)} is not possible: expected a tuple of whole numbers, by how many tokens each part moves'
+            )
         self.fn = fn
         self.shifts = tuple(shifts)
         self.reach = max(0, *self.shifts)
@@ -49,6 +55,9 @@ class ShiftTokens(nn.Module):
     ) -> Any:
         if call is None:
             mask = kwargs.get('mask')
+            expect('x', x, (None, None, None), 'float', 'ShiftTokens takes tokens (b, n, d)')
+            expect_optional('mask', mask, tuple(x.shape[:2]), 'bool')
+            expect_place({'mask': mask}, x)
             shifted, _ = self.shift(x if mask is None else x.masked_fill(~mask[..., None], 0.0), None)
             return self.fn(shifted, *args, **kwargs)
         if call.padding is not None:  # no token is there: what follows must find the same as at a sequence's start

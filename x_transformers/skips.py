@@ -13,7 +13,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from x_transformers.errors import InputError, quoted
 from x_transformers.flags import Config, Rules, excludes, flag
+from x_transformers.inputs import expect, expect_features, expect_place, expect_sizes
 from x_transformers.norms import Unchanged
 
 
@@ -42,11 +44,20 @@ class ConcatCombine(nn.Module):
 
     def __init__(self, dim: int, prev_layer_ind: int):
         super().__init__()
-        self.prev_layer_ind = prev_layer_ind
+        expect_sizes(dim=dim)
+        self.dim, self.prev_layer_ind = dim, prev_layer_ind
         self.combine = nn.Linear(dim * 2, dim, bias=False)
 
     def forward(self, x: Tensor, prev_layers: Sequence[Tensor]) -> Tensor:
-        return self.combine(torch.cat((prev_layers[self.prev_layer_ind], x), dim=-1))
+        expect_features(x, self.dim, self)
+        if not isinstance(prev_layers, Sequence) or not -len(prev_layers) <= self.prev_layer_ind < len(prev_layers):
+            raise InputError(
+                f'prev_layers={quoted(prev_layers)} is not possible; expected a list of streams up to number {self.prev_layer_ind}'
+            )
+        before = prev_layers[self.prev_layer_ind]
+        expect('prev_layers', before, tuple(x.shape), 'float', 'they are streams like x')
+        expect_place({'prev_layers': before}, x)
+        return self.combine(torch.cat((before, x), dim=-1))
 
 
 class Skips(nn.ModuleList):

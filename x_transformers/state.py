@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from x_transformers.call import Span
-from x_transformers.errors import DecodeError
+from x_transformers.errors import DecodeError, InputError, quoted
+from x_transformers.inputs import askable, expect, whole
 
 Records = dict[str, Tensor]  # name -> (b, heads, keys, features)
 
@@ -232,16 +233,18 @@ class StackState:
 
     def keep(self, count: int) -> StackState:
         """Forget all but the latest `count` tokens (a sliding window)."""
-        if count < 0:
-            raise DecodeError(f'keep({count}) is not possible: expected the number of tokens to remember')
+        if (whole(count) is None) or count < 0:
+            raise DecodeError(f'keep({quoted(count)}) is not possible: expected the number of tokens to remember')
         if count >= self.length:
             return self
         return replace(self, keys=self.keys.last(count), layers=tuple(s if s is None else s.keep(count) for s in self.layers))
 
     def rewind(self, count: int) -> StackState:
         """Forget the latest `count` tokens, for instance those a speculation got wrong."""
-        if not 0 <= count <= self.length:
-            raise DecodeError(f'rewind({count}) is not possible: the state holds {self.length} tokens')
+        if whole(count) is None or not 0 <= count <= self.length:
+            raise DecodeError(
+                f'rewind({quoted(count)}) is not possible: the state holds {self.length} tokens; expected how many to take back'
+            )
         if count == 0:
             return self
         return replace(
@@ -250,7 +253,11 @@ class StackState:
 
     def reorder(self, index: Tensor) -> StackState:
         """The rows of the batch in another order, possibly repeated: (b,) indices, as a beam search needs."""
+        expect('index', index, (None,), 'int', 'it holds the row of the batch that each new row was')
         batch = max((t.shape[0] for t in tensors(self.layers)), default=1)
+        if askable(index) and not all(0 <= row < batch for row in index.tolist()):
+            raise InputError(f'index={index.tolist()} is not possible: the state holds the rows 0 to {batch - 1}')
+        index = index.long()
         return map_tensors(lambda t: t.index_select(0, index) if t.shape[0] == batch else t, self)
 
     def detach(self) -> StackState:

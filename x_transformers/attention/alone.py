@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from x_transformers.attention.attend import Intermediates
 from x_transformers.attention.backends import Scored
-from x_transformers.attention.checks import Alone, check_alone
+from x_transformers.attention.checks import Alone, check_alone, check_pairs
 from x_transformers.attention.hybrid import first_tensor
 from x_transformers.attention.masks import ahead, visible
 from x_transformers.attention.scores import selection_of
 from x_transformers.call import Span
 from x_transformers.errors import InputError
+from x_transformers.inputs import expect_switch
 from x_transformers.positions.rotary import Rotation
 
 Freqs = tuple[Tensor, Tensor | float]
@@ -51,10 +52,14 @@ def attend_alone(
     another layer to mix in. With `qkv_receive_diff_residuals`, x is (3, b, n, dim).
     """
     cfg, past = attention.config, None
+    expect_switch('return_intermediates', return_intermediates)
     if cache is not None:
         if not isinstance(cache, Intermediates):
             raise InputError(f'cache is a {type(cache).__name__}, expected the Intermediates that an earlier call returned')
         past = cache.cached_kv
+        pair = isinstance(past, (tuple, list)) and len(past) == 2 and isinstance(past[0], Tensor)
+        if past is not None and not pair:
+            raise InputError('cached_kv of cache must be a pair of keys and values, as an earlier call returned it; give its Intermediates')
     given = Alone(
         context,
         mask,
@@ -109,6 +114,7 @@ def attend_alone(
     queries = Span(0, n)
     if rel_pos is not None:
         attn_bias = rel_pos(n, j) if pos is None else rel_pos.forward_custom_pos(pos[..., -n:], pos)  # type: ignore[operator]
+        check_pairs({'the bias of rel_pos': attn_bias}, (len(x), cfg.heads, n, j), cfg.lead)
     if attention.data_dependent_alibi is not None:
         if attn_bias is not None:
             warnings.warn('data_dependent_alibi takes the place of attn_bias and rel_pos, as in 2.0.1', stacklevel=3)

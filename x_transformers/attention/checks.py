@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from x_transformers.errors import DecodeError, InputError
+from x_transformers.errors import DecodeError, InputError, quoted
 from x_transformers.inputs import (
     expect,
     expect_angles,
@@ -17,9 +18,11 @@ from x_transformers.inputs import (
     expect_kind,
     expect_optional,
     expect_pairs,
+    expect_place,
     expect_positions,
     refuse_unknown,
 )
+from x_transformers.positions.distance import DistanceBias
 from x_transformers.positions.t5 import RelativePositionBias
 
 
@@ -57,6 +60,7 @@ def check_alone(attention: Any, x: Tensor, given: Alone, unknown: Iterable[str])
     else:
         expect('x', x, (None, None, cfg.dim), 'float', f'attention takes tokens of width dim={cfg.dim}')
     expect_dtype('x', x, attention)
+    expect_place({name: t for name, t in vars(given).items() if name != 'past'}, x)
     b, n = x.shape[-3:-1]
     expect_optional('context', given.context, (b, None, cfg.dim_context or cfg.dim), 'float')
     expect_optional('mask', given.mask, (b, n), 'bool')
@@ -64,10 +68,19 @@ def check_alone(attention: Any, x: Tensor, given: Alone, unknown: Iterable[str])
     if given.context is not None:
         expect_dtype('context', given.context, attention)
         check_with_context(attention, given)
-    check_memory(given, b, n, cfg.dim_context or cfg.dim if given.context is not None else cfg.dim)
+    check_memory(attention, given, b, n, cfg.dim_context or cfg.dim if given.context is not None else cfg.dim)
     if given.value_residual is not None:
         width = None if given.mem is not None or given.cached or given.context is not None else n
         expect('value_residual', given.value_residual, (b, attention.kv_heads, width, cfg.value_width), 'float')
+    if given.past is not None and attention.to_latent_kv is None:
+        expect('cached_kv of cache', given.past[0], (b, attention.kv_heads, None, cfg.dim_head), 'float', 'keys are (b, g, j, d)')
+        expect(
+            'cached_kv of cache',
+            given.past[1],
+            (b, attention.kv_heads, given.past[0].shape[2], None),
+            'float',
+            'values have a row for each key',
+        )
     if given.cached:
         check_cache(attention, given.value_residual)
     check_scores(attention, given, b, n)
@@ -84,9 +97,11 @@ def check_with_context(attention: Any, given: Alone) -> None:
         raise InputError('value_residual with a context needs learned_value_residual_mix=False: the shares are of tokens, not of contexts')
 
 
-def check_memory(given: Alone, b: int, n: int, width: int) -> None:
+def check_memory(attention: Any, given: Alone, b: int, n: int, width: int) -> None:
     """Memory ahead of the keys, and what of it is there."""
     expect_optional('mem', given.mem, (b, None, width), 'float', 'it goes ahead of what keys are made of')
+    if given.mem is not None:
+        expect_dtype('mem', given.mem, attention)
     if given.mem_mask is not None:
         if given.mem is None:
             raise InputError('mem_mask was given without mem; it says which of the memory is there')
@@ -119,7 +134,7 @@ def check_scores(attention: Any, given: Alone, b: int, n: int) -> None:
     j = memory + past + (n if given.context is None else given.context.shape[1])
     if given.rel_pos is not None and given.attn_bias is not None:
         raise InputError('rel_pos and attn_bias were both given; add the biases yourself and give attn_bias')
-    check_bias_module(given, b, n, j)
+    check_bias_module(given, cfg.heads, b, n, j)
     if given.rotary_pos_emb is not None:
         expect_angles('rotary_pos_emb', given.rotary_pos_emb, j if given.context_rotary_pos_emb is None else n, cfg.dim_head)
         if given.context_rotary_pos_emb is not None:
@@ -128,13 +143,19 @@ def check_scores(attention: Any, given: Alone, b: int, n: int) -> None:
     check_pairs(pairs, (b, cfg.heads, n, j), cfg.lead)
 
 
-def check_bias_module(given: Alone, b: int, n: int, j: int) -> None:
+def check_bias_module(given: Alone, heads: int, b: int, n: int, j: int) -> None:
     """`rel_pos` makes a bias of numbers of queries and keys, or of their positions."""
     rel_pos, pos = given.rel_pos, given.pos
     if rel_pos is None:
         return
     if not callable(rel_pos):
-        raise InputError(f'rel_pos={rel_pos!r} is not possible: expected a module (i, j) -> (heads, i, j), such as AlibiPositionalBias')
+        raise InputError(
+            f'rel_pos={quoted(rel_pos)} is not possible: expected a module (i, j) -> (heads, i, j), such as AlibiPositionalBias'
+        )
+    if isinstance(rel_pos, DistanceBias) and rel_pos.total_heads not in (1, heads):
+        raise InputError(
+            f'rel_pos={type(rel_pos).__name__} is of {rel_pos.total_heads} heads, but attention has heads={heads}; build it with as many'
+        )
     if pos is None:
         return
     if getattr(rel_pos, 'forward_custom_pos', None) is None:
@@ -164,6 +185,10 @@ def check_attend(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, bias: 
     expect('k', k, (b, None, None, d), 'float', 'keys are (b, g, j, d), as wide as queries')
     _, g, j, _ = k.shape
     expect('v', v, (b, g, j, None), 'float', 'values are (b, g, j, e), one for each key')
+    expect_place({'k': k, 'v': v, 'mask': mask, 'attn_bias': bias, 'prev_attn': previous}, q, 'q')
+    for name, t in (('k', k), ('v', v)):
+        if t.dtype != q.dtype and not torch.is_autocast_enabled(q.device.type):
+            raise InputError(f'{name} has dtype {t.dtype}, but q is {q.dtype}; give {name}.to({q.dtype})')
     if not g or h % g:
         raise InputError(f'k has shape {tuple(k.shape)}, with {g} key heads for {h} query heads; their number must divide that of q')
     if isinstance(mask, Tensor) and mask.ndim == 2:

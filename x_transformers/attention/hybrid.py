@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from x_transformers.call import Call
 from x_transformers.flags import Config, Rules, demands, flag
+from x_transformers.inputs import expect, expect_sizes
 from x_transformers.norms import MultiheadRMSNorm
 from x_transformers.state import map_tensors
 
@@ -94,12 +95,14 @@ class FoldAxially(nn.Module):
 
     def __init__(self, axial_dim: int, fn: nn.Module):
         super().__init__()
+        expect_sizes(axial_dim=axial_dim)
         self.axial_dim = axial_dim
         self.fn = fn
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         if self.axial_dim == 1:
             return self.fn(x, *args, **kwargs)
+        expect('x', x, (None, None, None), hint='FoldAxially takes tokens (b, n, d)')
         n, folds = x.shape[1], self.axial_dim
         padded = F.pad(x, (0, 0, 0, -n % folds))
         out = first_tensor(self.fn(fold(padded, folds), *args, **kwargs))

@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from einops import einsum, rearrange
 from torch import Tensor
 
+from x_transformers.errors import InputError, quoted
 from x_transformers.flags import Config, Rules, demands, excludes, flag
+from x_transformers.inputs import expect_numbers
 from x_transformers.precision import unit_length
 
 
@@ -145,6 +147,9 @@ def merge_heads(t: Tensor) -> Tensor:
 
 def l2norm(t: Tensor, groups: int = 1) -> Tensor:
     """Unit length of each of `groups` equal parts of the last axis."""
+    expect_numbers('t', t)
+    if not isinstance(groups, int) or groups < 1 or not t.ndim or t.shape[-1] % groups:
+        raise InputError(f'groups={quoted(groups)} is not possible for t of shape {tuple(t.shape)}; expected a divisor of its width')
     if groups == 1:
         return unit_length(t)
     return unit_length(t.unflatten(-1, (groups, -1))).flatten(-2)

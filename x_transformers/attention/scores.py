@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from x_transformers.attention.project import group_queries
 from x_transformers.call import Span
+from x_transformers.errors import InputError, quoted
 from x_transformers.flags import Config, Rules, demands, flag
+from x_transformers.inputs import expect_numbers
 from x_transformers.precision import no_autocast, single
 
 MATRIX = 'it rewrites the score matrix, which fused kernels never form'
@@ -62,6 +64,9 @@ class HeadMix(nn.Conv2d):
 
 def softclamp(t: Tensor, value: float) -> Tensor:
     """`t` bounded smoothly by `value` on both sides."""
+    expect_numbers('t', t)
+    if not (isinstance(value, (int, float)) and 0 < value < 1e18 or isinstance(value, Tensor) and value.numel() == 1):
+        raise InputError(f'value={quoted(value)} is not possible; expected a bound above 0')
     return (t / value).tanh() * value
 
 

@@ -14,7 +14,10 @@ from torch import Tensor
 
 from x_transformers.decoding.generate import Source
 from x_transformers.decoding.prompts import Prompts
-from x_transformers.errors import InputError
+from x_transformers.errors import InputError, quoted
+from x_transformers.inputs import whole, within
+
+LARGEST = 1e9  # the power of a length
 
 
 class Beams(NamedTuple):
@@ -73,16 +76,18 @@ def check_beam(
 ) -> None:
     """Numbers that a beam search takes, and whether there are as many sequences as it should return."""
     for name, number in (('num_beams', num_beams), ('num_return_sequences', num_return_sequences)):
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise InputError(f'{name}={number!r} is not possible; expected a number of at least 1')
+        if (whole(number) or 0) < 1:
+            raise InputError(f'{name}={quoted(number)} is not possible; expected a number of at least 1')
     if num_return_sequences > num_beams:
         raise InputError(f'num_return_sequences={num_return_sequences} is more than num_beams={num_beams}; raise num_beams')
-    if not isinstance(length_penalty, (int, float)) or not abs(length_penalty) < float('inf'):
-        raise InputError(f'length_penalty={length_penalty!r} is not possible; expected a number, such as 0 (none) or 1 (mean per token)')
+    if not within(length_penalty, -LARGEST, LARGEST):
+        raise InputError(
+            f'length_penalty={quoted(length_penalty)} is not possible; expected a number, such as 0 (none) or 1 (mean per token)'
+        )
     if vocabulary is None:  # a head of one's own
         return
     if eos_token is not None and not 0 <= eos_token < vocabulary:
-        raise InputError(f'eos_token={eos_token} is no token of the vocabulary, which has {vocabulary}')
+        raise InputError(f'eos_token={eos_token} is no token of the vocabulary, which has {vocabulary}; expected 0 to {vocabulary - 1}')
     if number_of_sequences(vocabulary, seq_len, eos_token is not None, num_return_sequences) < num_return_sequences:
         raise InputError(
             f'num_return_sequences={num_return_sequences} with seq_len={seq_len} and {vocabulary} tokens: there are not so many sequences'

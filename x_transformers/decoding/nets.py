@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from x_transformers.errors import InputError
-from x_transformers.inputs import refuse_unknown
-from x_transformers.models.ask import NAMES, stack_inputs
+from x_transformers.inputs import expect_switch, refuse_unknown
+from x_transformers.models.ask import NAMES, SWITCHES, stack_inputs
 from x_transformers.models.body import Body
+from x_transformers.models.checks import check_kind
 
 STEPPING = ('state', 'cache', 'input_not_include_cache')  # how a model goes on from earlier tokens
 
@@ -77,10 +78,14 @@ def check_given(given: Mapping[str, Any], net: nn.Module, taker: Callable[..., A
     if torch.compiler.is_compiling():
         return
     for name, value in given.items():
-        if name in NAMES and name.startswith('return_') and value:
+        if name in SWITCHES:
+            expect_switch(name, value)
+        if name in SWITCHES and name.startswith('return_') and value:
             raise InputError(f'{name}=True changes what the model returns, which {who} reads; leave it out and call the model for that')
         if name in STEPPING and value is not None and value is not False:
             raise InputError(f'{name} cannot be given to {who}, which runs the model on whole sequences; call the model for that')
+        if value is not None:
+            check_kind(name, value)
     model = unwrapped(net)
     unknown = [name for name in given if name not in NAMES]
     if unknown and isinstance(model, Body) and not has_own_forward(net):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from x_transformers.errors import InputError
-from x_transformers.inputs import expect
+from x_transformers.errors import InputError, quoted
+from x_transformers.inputs import expect, expect_switch, real, whole
+from x_transformers.models.ask import BY_TOKEN
+from x_transformers.state import tensors
 
 
 @dataclass(frozen=True)
@@ -71,30 +71,43 @@ def check_padding(given: Mapping[str, Any], b: int, n: int) -> None:
         check_start('seq_start_pos', start, b, n)
 
 
-def whole(number: Any) -> int | None:
-    """A whole number of any library; None where it is none."""
-    try:
-        return None if isinstance(number, bool) else operator.index(number)
-    except TypeError:
-        return None
-
-
-def real(number: Any) -> float | None:
-    """A number, or a tensor of one, as float; None where it is none."""
-    single = isinstance(number, numbers.Real) or isinstance(number, Tensor) and number.numel() == 1
-    return float(number) if single else None
-
-
-def check_generation(seq_len: Any, temperature: Any = 0.0, eos_token: Any = None) -> tuple[int, float, int | None]:
-    """Numbers that a generation takes, as numbers of Python."""
+def check_generation(
+    seq_len: Any, temperature: Any = 0.0, eos_token: Any = None, generator: Any = None, **switches: Any
+) -> tuple[int, float, int | None]:
+    """What every generation takes; the numbers as numbers of Python."""
     count, heat, end = whole(seq_len), real(temperature), whole(eos_token)
-    if eos_token is not None and end is None:
-        raise InputError(f'eos_token={eos_token!r} is not possible; expected the id of a token')
+    if eos_token is not None and (end is None or not abs(end) < 2**63):
+        raise InputError(f'eos_token={quoted(eos_token)} is not possible; expected the id of a token')
     if count is None or count < 0:
-        raise InputError(f'seq_len={seq_len!r} is not possible; expected the number of tokens to generate')
+        raise InputError(f'seq_len={quoted(seq_len)} is not possible; expected the number of tokens to generate')
     if heat is None or not 0 <= heat < float('inf'):
-        raise InputError(f'temperature={temperature!r} is not possible; expected a number: 0 (the most probable token) or more')
+        raise InputError(f'temperature={quoted(temperature)} is not possible; expected a number: 0 (the most probable token) or more')
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise InputError(f'generator={quoted(generator)} is not possible; expected a torch.Generator, or None for that of torch')
+    for name, value in switches.items():
+        expect_switch(name, value)
     return count, heat, end
+
+
+LASTING = {  # inputs by token, and the axis of the tokens
+    'embed_ids': -1, 'sum_embeds': -2, 'pos': -1, 'self_attn_kv_mask': -1, 'attn_mask': -1, 'attn_bias': -1, 'condition': -2,
+    'in_attn_cond': -2,
+}  # fmt: skip
+
+
+def check_lasting(given: Mapping[str, Any], seq_len: int) -> None:
+    """What has an entry for each token of the prompts says nothing of the tokens that follow; what is the same for all does."""
+    embeds = given.get('prepend_embeds')
+    if embeds is not None:
+        expect('prepend_embeds', embeds, (None, None, None), 'float', 'they go ahead of the tokens, as wide as embeddings')
+    for name, axis in LASTING.items() if seq_len > 1 else ():
+        for t in tensors(given.get(name)):
+            axis = -2 if name == 'pos' and t.is_floating_point() else axis
+            if t.ndim > (2 if name in BY_TOKEN else -axis - 1) and t.shape[axis] > 1:
+                raise InputError(
+                    f'{name} has shape {tuple(t.shape)}, an entry for each token of the prompts, and seq_len={seq_len} makes tokens that '
+                    'it says nothing of; leave it out, or go on token by token with the state of the model'
+                )
 
 
 def align_right(t: Tensor, lens: Tensor, pad_id: int = 0) -> Tensor:

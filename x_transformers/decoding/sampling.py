@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from x_transformers.errors import InputError
+from x_transformers.errors import InputError, quoted
 from x_transformers.precision import single
 
 
@@ -62,7 +62,9 @@ def chosen_filter(choice: str | Callable[..., Tensor], keywords: dict[str, Any] 
             raise InputError(f'filter_logits_fn={choice!r} is unknown{hint}')
         choice = FILTER_LOGITS_FN[choice]
     if not callable(choice):
-        raise InputError(f'filter_logits_fn={choice!r} is not possible; expected one of {sorted(FILTER_LOGITS_FN)}, or a function')
+        raise InputError(f'filter_logits_fn={quoted(choice)} is not possible; expected one of {sorted(FILTER_LOGITS_FN)}, or a function')
+    if keywords is not None and not isinstance(keywords, Mapping):
+        raise InputError(f'filter_kwargs={quoted(keywords)} is not possible; expected a dict with the keywords of the filter')
     keep = partial(choice, **(keywords or {}))
     if choice in FILTER_LOGITS_FN.values():
         try:

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook, register_module_parameter_registration_hook
 
-from x_transformers.errors import CheckpointError
+from x_transformers.errors import CheckpointError, quoted
 from x_transformers.flags.plain import Recipe, build
-from x_transformers.flags.rules import shown
 from x_transformers.positions.derived import Derived
 
 # numbers by which nothing is repeated when a model is built: tables of any length cost nothing on the meta device
@@ -36,7 +35,7 @@ def check_bounds(recipe: Recipe, shapes: Mapping[str, tuple[int, ...]]) -> None:
         for name, value in each.flags.items():
             for where, number in numbers(name, value):
                 if abs(number) > min(most, LARGEST) and not where.endswith(FREE):
-                    raise CheckpointError(f'{name}={shown(value)} of {each.cls.__name__} is more than its tensors can be made of')
+                    raise CheckpointError(f'{name}={quoted(value)} of {each.cls.__name__} is more than its tensors can be made of')
 
 
 def numbers(name: str, value: Any) -> Iterator[tuple[str, int]]:

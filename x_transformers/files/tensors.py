@@ -22,9 +22,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from x_transformers.errors import CheckpointError
+from x_transformers.errors import CheckpointError, quoted
 from x_transformers.flags.plain import parse_json
-from x_transformers.flags.rules import shown
 
 DTYPES = {
     'F64': torch.float64, 'F32': torch.float32, 'F16': torch.float16, 'BF16': torch.bfloat16, 'I64': torch.int64, 'I32': torch.int32,
@@ -102,7 +101,7 @@ def read_header(file: BinaryIO, size: int, path: Path) -> Header:
     try:
         content = parse_json(raw.decode('utf-8'))
     except ValueError as error:  # of JSON, and of what is no text
-        raise damaged(path, f'its header is no JSON ({shown(str(error))})') from None
+        raise damaged(path, f'its header is no JSON ({quoted(str(error))})') from None
     if not isinstance(content, dict):
         raise damaged(path, 'its header is no JSON object')
     metadata = content.pop('__metadata__', {})
@@ -115,7 +114,7 @@ def read_header(file: BinaryIO, size: int, path: Path) -> Header:
     at = 0
     for tensor in tensors:
         if tensor.start != at:
-            raise damaged(path, f'{shown(tensor.name)} begins at byte {tensor.start} of the numbers, where {at} is next')
+            raise damaged(path, f'{quoted(tensor.name)} begins at byte {tensor.start} of the numbers, where {at} is next')
         at = tensor.end
     if at != size - 8 - length:
         raise damaged(path, f'its header speaks of {at} bytes of numbers, and there are {size - 8 - length}')
@@ -125,18 +124,18 @@ def read_header(file: BinaryIO, size: int, path: Path) -> Header:
 def stored(name: str, about: Any) -> Stored:
     """One entry of a header; a ValueError says what is wrong with it."""
     if not isinstance(about, dict) or set(about) != {'dtype', 'shape', 'data_offsets'}:
-        raise ValueError(f'{shown(name)} is not described by dtype, shape and data_offsets')
+        raise ValueError(f'{quoted(name)} is not described by dtype, shape and data_offsets')
     dtype, shape, offsets = about['dtype'], about['shape'], about['data_offsets']
     whole = lambda values: isinstance(values, list) and all(type(value) is int and 0 <= value < 2**63 for value in values)
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise ValueError(f'{shown(name)} has dtype {shown(dtype)}, expected one of {", ".join(DTYPES)}')
+        raise ValueError(f'{quoted(name)} has dtype {quoted(dtype)}, expected one of {", ".join(DTYPES)}')
     if not whole(shape) or len(shape) > 64:
-        raise ValueError(f'{shown(name)} has shape {shown(shape)}, expected a list of whole numbers')
+        raise ValueError(f'{quoted(name)} has shape {quoted(shape)}, expected a list of whole numbers')
     if not whole(offsets) or len(offsets) != 2:
-        raise ValueError(f'{shown(name)} has data_offsets {shown(offsets)}, expected two whole numbers')
+        raise ValueError(f'{quoted(name)} has data_offsets {quoted(offsets)}, expected two whole numbers')
     start, end = offsets
     if end - start != math.prod(shape) * DTYPES[dtype].itemsize:
-        raise ValueError(f'{shown(name)} of shape {shown(shape)} and dtype {dtype} does not have {end - start} bytes')
+        raise ValueError(f'{quoted(name)} of shape {quoted(shape)} and dtype {dtype} does not have {end - start} bytes')
     return Stored(name, DTYPES[dtype], tuple(shape), start, end)
 
 
@@ -150,7 +149,7 @@ def read_tensor(file: BinaryIO, header: Header, name: str, path: Path, feed: Fee
         while got < len(piece):
             count = file.readinto(piece[got:])  # type: ignore[attr-defined]
             if not count:
-                raise damaged(path, f'it ends within {shown(name)}')
+                raise damaged(path, f'it ends within {quoted(name)}')
             got += count
         if feed is not None:
             feed(piece)

@@ -8,18 +8,20 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
-from x_transformers.errors import FlagError
+from x_transformers.errors import FlagError, quoted
 from x_transformers.flags.cataloguing import Entry
 from x_transformers.flags.declaring import Flag
 
 NAMES = {bool: 'True or False', int: 'a whole number', float: 'a number', str: 'a string', type(None): 'None', Callable: 'a function'}
+
+LARGEST = 2**63  # what tensors count with
 
 
 def checked(name: str, value: Any, entry: Entry) -> Any:
     """The value in its one form (tuples for lists), or a FlagError that quotes it under the public `name`."""
     kinds = union(entry.type)
     if not any(fits(value, kind) for kind in kinds):
-        raise FlagError(f'{name}={value!r} is not possible: expected {in_words(kinds)}. {entry.doc}')
+        raise FlagError(f'{name}={quoted(value)} is not possible: expected {in_words(kinds)}. {entry.doc}')
     for number in value if isinstance(value, (tuple, list)) else (value,):
         if isinstance(number, Real) and not isinstance(number, bool):
             _within(name, value, number, entry.flag)
@@ -38,6 +40,8 @@ def settled(value: Any) -> Any:
 def _within(name: str, value: Any, number: Any, about: Flag) -> None:
     if about.at_least is not None and not number >= about.at_least:
         raise FlagError(f'{name}={value!r} is too small: expected at least {about.at_least}. {about.doc}')
+    if not -LARGEST < number < LARGEST and isinstance(number, Integral):
+        raise FlagError(f'{name}={value!r} is too large: expected a number of 64 bits. {about.doc}')
     if about.at_most is not None and not number <= about.at_most:
         raise FlagError(f'{name}={value!r} is too large: expected at most {about.at_most}. {about.doc}')
 
@@ -52,11 +56,9 @@ def fits(value: Any, kind: Any) -> bool:
     if kind is Any:
         return True
     if kind is bool:
-        return isinstance(value, bool) or value in (0, 1) and isinstance(value, Integral)
-    if kind is int:
-        return isinstance(value, Integral)
-    if kind is float:
-        return isinstance(value, Real)
+        return isinstance(value, bool) or isinstance(value, Integral) and value in (0, 1)
+    if kind in (int, float):
+        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
     origin = typing.get_origin(kind) or kind
     if origin is tuple:
         inner = typing.get_args(kind)[:1]
@@ -64,7 +66,7 @@ def fits(value: Any, kind: Any) -> bool:
     if origin is Callable:
         return callable(value)
     if origin is typing.Literal:
-        return value in typing.get_args(kind)
+        return isinstance(value, (str, int)) and value in typing.get_args(kind)
     return isinstance(value, origin)
 
 

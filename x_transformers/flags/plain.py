@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
-from x_transformers.errors import FlagError
+from x_transformers.errors import FlagError, quoted
 from x_transformers.flags.accepting import settled
 from x_transformers.flags.cataloguing import catalogue
 from x_transformers.flags.public import CLASSES
-from x_transformers.flags.rules import shown
 
 if TYPE_CHECKING:
     from x_transformers.flags.config import Config
@@ -67,7 +66,7 @@ def plain(name: str, value: Any, whole: Any = None) -> Any:
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: plain(name, each, whole) for key, each in value.items()}
     raise FlagError(
-        f'{name}={shown(whole)} cannot be written as data: only finite numbers, strings, None, and tuples and dicts of them can. Leave it '
+        f'{name}={quoted(whole)} cannot be written as data: only finite numbers, strings, None, and tuples and dicts of them can. Leave it '
         f'out, save(folder, leave_out=[{name!r}]), and give it again when you load, load(folder, {name}=...).'
     )
 
@@ -98,7 +97,7 @@ def parse_json(text: str) -> Any:
         found = dict(pairs)
         if len(found) != len(pairs):
             name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-            raise ValueError(f'the name {shown(name)} stands there twice')
+            raise ValueError(f'the name {quoted(name)} stands there twice')
         return found
 
     def number(text: str) -> float:
@@ -119,21 +118,21 @@ def read(data: Any, classes: Mapping[str, Any] = CLASSES, depth: int = 0) -> Rec
         raise FlagError(f'parts within parts, more than {DEEPEST} deep, describe no model')
     if not isinstance(data, dict) or set(data) != set(FIELDS):
         names = sorted(map(str, data)) if isinstance(data, dict) else data
-        raise FlagError(f'expected the entries {", ".join(FIELDS)} of a model, found {shown(names)}')
+        raise FlagError(f'expected the entries {", ".join(FIELDS)} of a model, found {quoted(names)}')
     for name, kind in FIELDS.items():
         if not isinstance(data[name], kind):
-            raise FlagError(f'{name}={shown(data[name])} is not possible: expected a {kind.__name__}')
+            raise FlagError(f'{name}={quoted(data[name])} is not possible: expected a {kind.__name__}')
     if data['class'] not in classes:
         raise FlagError(
-            f'class={shown(data["class"])} is no class of the library. A class of your own is loaded by its own method, '
+            f'class={quoted(data["class"])} is no class of the library. A class of your own is loaded by its own method, '
             'YourClass.load(folder), or named, load(folder, classes=[YourClass]).'
         )
     if not all(isinstance(name, str) for name in data['given']):
-        raise FlagError(f'given={shown(data["given"])} is not possible: expected names of flags')
+        raise FlagError(f'given={quoted(data["given"])} is not possible: expected names of flags')
     parts = {name: read(part, classes, depth + 1) for name, part in data['parts'].items()}
     twice = sorted(parts.keys() & data['flags'].keys() | {*data['given']} & (parts.keys() | data['flags'].keys()))
     if twice:
-        raise FlagError(f'{shown(twice[0])} stands there twice, as a flag, a part or a name to be given')
+        raise FlagError(f'{quoted(twice[0])} stands there twice, as a flag, a part or a name to be given')
     return Recipe(classes[data['class']], settled(data['flags']), parts, tuple(data['given']))
 
 

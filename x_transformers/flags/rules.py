@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from x_transformers.errors import quoted
 from x_transformers.flags.accepting import fits, in_words, union
 from x_transformers.flags.cataloguing import groups, is_on, lookup
 from x_transformers.flags.declaring import Rule
@@ -29,13 +30,7 @@ def problems(config: Config, prefix: str = '') -> Iterator[str]:
 
 def quote(config: Config, prefix: str, *names: str) -> str:
     """`attn_hard=True and attn_sparse_topk=8`: flags as the user wrote them."""
-    return ' and '.join(f'{prefix}{name}={shown(lookup(config, name))}' for name in names)
-
-
-def shown(value: Any) -> str:
-    """A value as one would write it, on one line and not too long."""
-    text = ' '.join(repr(value).split())  # modules have many lines
-    return text if len(text) <= 120 else f'{text[:116]} ...'
+    return ' and '.join(f'{prefix}{name}={quoted(lookup(config, name))}' for name in names)
 
 
 def said(because: str, prefix: str) -> str:

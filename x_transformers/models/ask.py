@@ -16,7 +16,7 @@ from torch import Tensor
 
 from x_transformers.cache import latest
 from x_transformers.errors import InputError
-from x_transformers.inputs import refuse_unknown
+from x_transformers.inputs import expect_switch, refuse_unknown
 from x_transformers.layers import LayerIntermediates
 from x_transformers.state import StackState
 
@@ -86,6 +86,7 @@ class Ask:
 
 BY_TOKEN = ('condition', 'in_attn_cond')  # (b, d) for a whole row, or (b, n, d) by token
 NAMES = tuple(f.name for f in fields(Ask) if f.name != 'stack')
+SWITCHES = {f.name for f in fields(Ask) if f.default is False}
 
 
 def asks(*order: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -103,6 +104,8 @@ def asks(*order: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 raise InputError(f'{missing[0]} is missing: {type(self).__name__} takes {" and ".join(inputs)}')
             taken = [given.pop(name) for name in inputs]
             own = {name: given.pop(name) for name in NAMES if name in given}
+            for name in SWITCHES & own.keys():
+                expect_switch(name, own[name])
             if given and not torch.compiler.is_compiling():
                 check_names(given, self, [name for name in NAMES if name not in self._foreign])
             return forward(self, *taken, Ask(**own, stack=given))

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from x_transformers.cache import new_tokens
-from x_transformers.errors import DecodeError, InputError
+from x_transformers.errors import DecodeError, InputError, quoted
+from x_transformers.inputs import whole
 from x_transformers.layers import AttentionLayers, LayerIntermediates
 from x_transformers.models.ask import Ask
 from x_transformers.models.checks import check_call, check_kinds
@@ -155,7 +156,8 @@ class Body(Storable, nn.Module):
 
     def empty_state(self, capacity: int | None = None) -> StackState:
         """The state before the first token; `capacity` preallocates room for so many tokens."""
-        return self.attn_layers.empty_state(None if capacity is None else capacity + self.num_memory_tokens)
+        given = whole(capacity)  # what is no number the stack refuses
+        return self.attn_layers.empty_state(capacity if given is None or given < 1 else given + self.num_memory_tokens)
 
     # ------------------------------------------------------------------ the one path
 
@@ -270,11 +272,14 @@ class Body(Storable, nn.Module):
         """How often the stack runs."""
         if ask.recycle_steps is None and self.recycling and self.training:
             return 1 + random.randrange(self.train_max_recycle_steps)
-        if not self.recycling and ask.recycle_steps not in (None, 1):
-            raise InputError(f'recycle_steps={ask.recycle_steps!r} was given, but the model was built without recycling=True')
-        if self.recycling and (not isinstance(ask.recycle_steps, int) or ask.recycle_steps < 1):
-            raise InputError(f'recycle_steps={ask.recycle_steps!r} is not possible; outside of training, give how often the stack runs')
-        return ask.recycle_steps or 1
+        passes = whole(ask.recycle_steps)
+        if not self.recycling and ask.recycle_steps is not None and passes != 1:
+            raise InputError(f'recycle_steps={quoted(ask.recycle_steps)} was given, but the model was built without recycling=True')
+        if self.recycling and (passes or 0) < 1:
+            raise InputError(
+                f'recycle_steps={quoted(ask.recycle_steps)} is not possible; outside of training, give how often the stack runs'
+            )
+        return passes or 1
 
     def _without_memory(self, out: Tensor, seen: LayerIntermediates, entries: Entries, ask: Ask) -> Tensor:
         """Outputs of the memory tokens are shown, not returned."""

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from x_transformers.checks import check, check_prefix
 from x_transformers.entry import Inputs
-from x_transformers.errors import DecodeError, InputError
-from x_transformers.inputs import askable, expect, expect_broadcast, expect_kind, expect_optional, expect_positions
+from x_transformers.errors import DecodeError, InputError, quoted
+from x_transformers.inputs import askable, expect, expect_broadcast, expect_kind, expect_optional, expect_place, expect_positions, whole
 from x_transformers.models.ask import BY_TOKEN, Ask
 from x_transformers.positions.embeddings import AbsolutePositionalEmbedding
 
@@ -34,20 +34,28 @@ def check_ids(name: str, x: Any, num_tokens: int | None, source: str, hint: str)
 
 def check_kinds(ask: Ask) -> None:
     """Tensors are tensors and mappings are mappings, before anything is asked of them."""
-    for kind, names in KINDS.items():
-        for name in names:
-            value = getattr(ask, name)
-            if value is not None and not isinstance(value, kind):
-                raise InputError(f'{name} must be a {kind.__name__.lower()}, got {type(value).__name__}')
-    for name, ids in (ask.embed_ids or {}).items():
+    for name in KINDS:
+        value = getattr(ask, name)
+        if value is not None:
+            check_kind(name, value)
+
+
+def check_kind(name: str, value: Any) -> None:
+    """An input is of its kind."""
+    kind = KINDS.get(name)
+    if kind is not None and not isinstance(value, kind):
+        raise InputError(f'{name} must be a {kind.__name__.lower()}, got {type(value).__name__}')
+    for key, ids in value.items() if name == 'embed_ids' else ():
         if not isinstance(ids, Tensor):
-            raise InputError(f'embed_ids[{name!r}] must be a tensor, got {type(ids).__name__}')
+            raise InputError(f'embed_ids[{key!r}] must be a tensor, got {type(ids).__name__}')
 
 
-KINDS = {
-    Tensor: ('mask', 'pos', 'prepend_embeds', 'prepend_mask', 'sum_embeds', 'seq_start_pos'),
-    Mapping: ('embed_ids', 'token_emb_kwargs', 'to_logits_kwargs'),
+KINDS: dict[str, type] = {
+    **dict.fromkeys(('mask', 'pos', 'prepend_embeds', 'prepend_mask', 'sum_embeds', 'seq_start_pos'), Tensor),
+    **dict.fromkeys(('embed_ids', 'token_emb_kwargs', 'to_logits_kwargs'), Mapping),
 }
+
+PLACED = tuple(name for name, kind in KINDS.items() if kind is Tensor)
 
 
 def check_call(model: Any, x: Tensor, ask: Ask) -> None:
@@ -56,6 +64,7 @@ def check_call(model: Any, x: Tensor, ask: Ask) -> None:
     for name in model._foreign:
         if getattr(ask, name):
             raise InputError(f'{name} was given, but {type(model).__name__} has no use for it; leave it out')
+    expect_place({name: getattr(ask, name) for name in PLACED}, x)
     expect_optional('mask', ask.mask, (b, n), 'bool')
     check_positions(model, x, ask)
     if ask.sum_embeds is not None:
@@ -76,8 +85,9 @@ def check_call(model: Any, x: Tensor, ask: Ask) -> None:
 
 def check_useless(model: Any, ask: Ask) -> None:
     """Inputs that would change nothing. An age of 1 is what 2.0.1 takes without a cache, as the first call of a loop gives it."""
-    if ask.cache is None and ask.stack.get('cache_age') not in (None, 1):
-        raise InputError(f'cache_age={ask.stack["cache_age"]!r} was given without cache; it is how many of the given tokens are new to it')
+    age = ask.stack.get('cache_age')
+    if ask.cache is None and age is not None and whole(age) != 1:
+        raise InputError(f'cache_age={quoted(age)} was given without cache; it is how many of the given tokens are new to it')
     if ask.stack.get('rotary_pos_emb') is not None and model.attn_layers.rotary_pos_emb is None:
         raise InputError('rotary_pos_emb was given, but the layer stack was built without rotary_pos_emb=True; leave it out')
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from x_transformers.errors import InputError
 from x_transformers.flags import Rules, configured, demands, flag
-from x_transformers.inputs import expect
+from x_transformers.inputs import expect, expect_dtype
 from x_transformers.models.ask import Ask, asks
 from x_transformers.models.body import Body, make_positions
 from x_transformers.models.config import ModelFlags
@@ -76,6 +76,7 @@ class ContinuousTransformerWrapper(Body):
 
     def check_inputs(self, x: Any, ask: Ask) -> None:
         expect('x', x, (None, None, self.dim_in), 'float', f'ContinuousTransformerWrapper takes vectors (batch, length, {self.dim_in})')
+        expect_dtype('x', x, self)
         if 0 in x.shape:
             raise InputError(f'x has shape {tuple(x.shape)}: there must be at least one sequence of at least one vector')
         if ask.return_logit_entropies:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from x_transformers.errors import InputError, quoted
+from x_transformers.inputs import expect, expect_numbers, expect_optional, expect_place, within
 from x_transformers.positions.embeddings import TokenEmbedding
 from x_transformers.precision import no_autocast, single
 
@@ -67,6 +69,23 @@ def calc_z_loss(pre_softmax_attns: Sequence[Tensor], mask: Tensor | None = None,
 
     pre_softmax_attns: (b, h, i, j) per layer. mask (b, i): the queries that count.
     """
+    if not isinstance(pre_softmax_attns, (list, tuple)) or not pre_softmax_attns:
+        raise InputError(f'pre_softmax_attns={quoted(pre_softmax_attns)} is not possible; expected a list of scores (b, h, i, j)')
+    for scores in pre_softmax_attns:
+        expect(
+            'pre_softmax_attns',
+            scores,
+            tuple(getattr(pre_softmax_attns[0], 'shape', ()))[:4] or (None,) * 4,
+            'float',
+            'scores are (b, h, i, j)',
+        )
+    if scores.ndim != 4:
+        raise InputError(f'pre_softmax_attns holds shape {tuple(scores.shape)}, expected scores (b, h, i, j)')
+    expect_optional('mask', mask, (scores.shape[0], scores.shape[2]), 'bool', 'it says which queries count')
+    expect_place({'mask': mask}, scores, 'pre_softmax_attns')
+    if not (isinstance(weight, Tensor) and weight.numel() == 1 or within(weight, -1e18, 1e18)):
+        raise InputError(f'attn_z_loss_weight={quoted(weight)} is not possible; expected a number')
+    weight = weight if isinstance(weight, Tensor) else float(weight)
     total = torch.stack([scores.logsumexp(dim=-1) for scores in pre_softmax_attns]).sum(dim=0)  # b h i
     loss = total.square().sum(dim=1)
     if mask is None:
@@ -76,5 +95,6 @@ def calc_z_loss(pre_softmax_attns: Sequence[Tensor], mask: Tensor | None = None,
 
 def calc_entropy(t: Tensor, is_prob: bool = False) -> Tensor:
     """Entropy in nats over the last axis of logits, or of probabilities."""
+    expect_numbers('t', t)
     prob = single(t) if is_prob else single(t).softmax(dim=-1)
     return -(prob * prob.clamp(min=1e-20).log()).sum(dim=-1).to(t.dtype)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from x_transformers.errors import FlagError, InputError
 from x_transformers.flags import Rules, configured, flag
-from x_transformers.inputs import expect
+from x_transformers.inputs import expect, expect_place
 from x_transformers.models.ask import Ask, asks
 from x_transformers.models.body import Body, make_positions
 from x_transformers.models.checks import check_ids
@@ -77,9 +77,10 @@ class MultiInputTransformerWrapper(Body):
             count, hint = count_ids(self.embeds[f'{name}_embed']), 'MultiInputTransformerWrapper takes token ids (batch, length)'
             check_ids(f'x[{name!r}]', x[name], count, f'num_tokens[{name!r}]', hint)
             expect(f'x[{name!r}]', x[name], tuple(x[names[0]].shape), 'int', f'all inputs have the shape of {names[0]!r}')
+            expect_place({f'x[{name!r}]': x[name]}, x[names[0]])
 
     def embed_inputs(self, x: Any, ask: Ask) -> Tensor:
-        return sum(self.embeds[f'{name}_embed'](x[name]) for name in self.num_tokens)
+        return sum(self.embeds[f'{name}_embed'](x[name].long()) for name in self.num_tokens)
 
     def read_out(self, x: Tensor, **kwargs: Any) -> Any:
         """Embeddings (..., dim) to the logits (..., vocabulary) of every input."""

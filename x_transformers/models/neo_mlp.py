@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from x_transformers.errors import InputError
-from x_transformers.flags import Config, configured, flag
-from x_transformers.inputs import expect_kind
+from x_transformers.flags import Config, Rules, configured, demands, flag
+from x_transformers.inputs import expect_dtype, expect_kind, expect_switch
 from x_transformers.layers import Encoder
 from x_transformers.storable import Storable
 
@@ -27,6 +27,14 @@ class NeoMLPConfig(Config):
     depth: int = flag(doc='Blocks of the encoder.', at_least=1)
     encoder_kwargs: dict[str, Any] = flag(
         {'attn_dim_head': 16, 'heads': 4}, 'Flags of the encoder.', example={'encoder_kwargs': {'attn_dim_head': 8, 'heads': 2}}
+    )
+
+    rules: ClassVar[Rules] = (
+        demands(
+            'encoder_kwargs',
+            lambda c: all(isinstance(name, str) for name in c.encoder_kwargs) and not {'dim', 'depth'} & set(c.encoder_kwargs),
+            'it holds other flags than the width and the depth. Use dim_model and depth.',
+        ),
     )
 
 
@@ -67,6 +75,8 @@ class NeoMLP(Storable, nn.Module):
             got = f'has shape {tuple(x.shape)}' if isinstance(x, Tensor) else f'is a {type(x).__name__}'
             raise InputError(f'x {got}, expected ({width},) or (batch, {width}): dim_in={width} numbers')
         expect_kind('x', x, 'float')
+        expect_dtype('x', x, self)
+        expect_switch('return_embeds', return_embeds)
         rows = x if x.ndim == 2 else x[None]
         inputs = self.random_fourier(rows) + self.input_embed
         rest = torch.cat((self.hidden_embed, self.output_embed)).expand(len(rows), -1, -1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, Rules, configured, demands, flag
-from x_transformers.inputs import expect
+from x_transformers.inputs import expect, expect_dtype, expect_switch
 from x_transformers.layers import AttentionLayers
 from x_transformers.models.ask import check_names
 from x_transformers.norms import LayerNorm
@@ -95,7 +95,9 @@ class ViTransformerWrapper(Storable, nn.Module):
 
         Smaller images take the first positions. Other inputs go to the layer stack: condition, context ...
         """
-        self._check(img, return_embeddings and return_logits_and_embeddings, inputs)
+        expect_switch('return_embeddings', return_embeddings)
+        expect_switch('return_logits_and_embeddings', return_logits_and_embeddings)
+        self._check(img, bool(return_embeddings and return_logits_and_embeddings), inputs)
         x = self.patch_to_embedding(self.to_patches(img))
         n = x.shape[1]
         x = self.dropout(self.post_emb_norm(x + self.pos_embedding[:, :n]))
@@ -115,6 +117,7 @@ class ViTransformerWrapper(Storable, nn.Module):
         expect('img', img, (None, self.channels, None, None), 'float', hint)
         if 0 in img.shape:
             raise InputError(f'img has shape {tuple(img.shape)}: there must be at least one image of at least one patch')
+        expect_dtype('img', img, self)
         (height, width), patch = img.shape[2:], pair(self.patch_size)
         if height % patch[0] or width % patch[1]:
             raise InputError(f'img has shape {tuple(img.shape)}: height and width must be multiples of patch_size={self.patch_size}')

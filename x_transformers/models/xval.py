@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from x_transformers.flags import Rules, configured, demands, excludes, flag
-from x_transformers.inputs import expect
+from x_transformers.inputs import expect, expect_place
 from x_transformers.models.ask import Ask, asks
 from x_transformers.models.body import Body, assignable, make_positions
 from x_transformers.models.checks import check_ids
@@ -89,6 +89,7 @@ class XValTransformerWrapper(Body):
         ids, numbers = x
         check_ids('x', ids, count_ids(self.token_emb), 'num_tokens', 'XValTransformerWrapper takes token ids and numbers (batch, length)')
         expect('x_num', numbers, tuple(ids.shape), 'float', 'it has a number for each token of x')
+        expect_place({'x_num': numbers}, ids)
 
     def embed_inputs(self, x: Any, ask: Ask) -> Tensor:
         ids, numbers = x

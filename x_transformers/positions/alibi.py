@@ -8,7 +8,8 @@ from numbers import Real
 
 from torch import Tensor
 
-from x_transformers.errors import FlagError
+from x_transformers.errors import FlagError, quoted
+from x_transformers.inputs import expect_sizes
 from x_transformers.positions.derived import Derived
 from x_transformers.positions.distance import DistanceBias
 
@@ -31,8 +32,13 @@ class AlibiPositionalBias(Derived, DistanceBias):
 
     def __init__(self, heads: int, total_heads: int | None = None, slopes: Sequence[float] | Tensor | None = None, **_ignored: object):
         super().__init__()
+        expect_sizes(heads=heads, total_heads=heads if total_heads is None else total_heads)
         self.heads = heads
         self.total_heads = heads if total_heads is None else total_heads
+        if not (slopes is None or isinstance(slopes, Sequence) or isinstance(slopes, Tensor) and slopes.ndim == 1):
+            raise FlagError(f'slopes={quoted(slopes)} are not possible: expected a number for each of {heads} heads')
+        if self.total_heads < heads:
+            raise FlagError(f'total_heads={total_heads} is not possible: expected at least heads={heads}')
         chosen = alibi_slopes(heads) if slopes is None else slopes.tolist() if isinstance(slopes, Tensor) else list(slopes)
         if not all(isinstance(slope, Real) for slope in chosen):
             raise FlagError(f'slopes={slopes!r} are not possible: expected a number for each of {heads} heads')

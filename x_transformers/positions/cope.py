@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from x_transformers.flags import Config, Rules, demands, flag
+from x_transformers.inputs import expect, expect_kind, expect_pairs, expect_place, expect_settings, expect_sizes
 from x_transformers.precision import run_single, single
 from x_transformers.toolbox import create_causal_mask
 
@@ -71,6 +72,8 @@ class CoPE(nn.Module):
         soft_onehot_temp: float = 5e-2,
     ):
         super().__init__()
+        expect_sizes(dim=dim, heads=heads, max_pos=max_pos)
+        expect_settings(soft_onehot_temp=soft_onehot_temp, switches={'soft_onehot': soft_onehot, 'talking_heads': talking_heads})
         self.max_pos = max_pos
         self.soft_onehot = soft_onehot
         self.soft_onehot_temp = soft_onehot_temp
@@ -80,6 +83,13 @@ class CoPE(nn.Module):
             self.register_buffer('positions', torch.arange(max_pos))
 
     def forward(self, query: Tensor, attn_logits: Tensor, allowed: Tensor | None = None) -> Tensor:
+        expect('query', query, (None, None, None, self.pos_emb.shape[1]), 'float', 'queries are (b, h, i, d)')
+        expect('attn_logits', attn_logits, (*query.shape[:3], None), 'float', 'scores are (b, h, i, j)')
+        expect_place({'attn_logits': attn_logits, 'allowed': allowed}, query, 'query')
+        if allowed is not None:
+            b, h, i, j = attn_logits.shape
+            expect_pairs('allowed', allowed, (b, h, i, j), (1, i), (1, j))
+            expect_kind('allowed', allowed, 'bool')
         sim = attn_logits
         if self.talking_heads is not None:
             # mixing makes the lowest numbers any numbers: what is hidden is hidden again

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from x_transformers.errors import FlagError
+from x_transformers.errors import FlagError, quoted
+from x_transformers.inputs import expect_settings, expect_sizes, whole
 from x_transformers.norms import LayerNorm
 from x_transformers.positions.distance import DistanceBias
 from x_transformers.precision import run_single
@@ -20,9 +21,12 @@ class DynamicPositionBias(DistanceBias):
 
     def __init__(self, dim: int, *, heads: int, depth: int, log_distance: bool = False, norm: bool = False):
         super().__init__()
-        if depth < 1:
-            raise FlagError(f'depth={depth} is too small: a dynamic position bias needs at least one hidden layer')
+        expect_sizes(dim=dim, heads=heads)
+        expect_settings(switches={'log_distance': log_distance, 'norm': norm})
+        if (whole(depth) or 0) < 1:
+            raise FlagError(f'depth={quoted(depth)} is not possible: a dynamic position bias needs at least one hidden layer')
         self.log_distance = log_distance
+        self.total_heads = heads
         hidden = lambda width, made: nn.Sequential(nn.Linear(width, dim), made if norm else nn.Identity(), nn.SiLU())
         self.mlp = nn.ModuleList([hidden(1, LayerNorm(dim))])  # 2.0.1 checkpoints: the first norm is bias-free, later ones are not
         self.mlp.extend(hidden(dim, nn.LayerNorm(dim)) for _ in range(depth - 1))

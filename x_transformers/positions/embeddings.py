@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from x_transformers.errors import FlagError, InputError
+from x_transformers.errors import FlagError, InputError, quoted
+from x_transformers.inputs import expect_places, expect_settings, expect_sizes, within
 from x_transformers.positions.derived import Derived
 from x_transformers.positions.rotary import double
 from x_transformers.precision import unit_length
@@ -20,11 +21,15 @@ class TokenEmbedding(nn.Module):
 
     def __init__(self, dim: int, num_tokens: int, l2norm_embed: bool = False):
         super().__init__()
+        expect_sizes(dim=dim, num_tokens=num_tokens)
+        expect_settings(switches={'l2norm_embed': l2norm_embed})
         self.l2norm_embed = l2norm_embed
         self.emb = nn.Embedding(num_tokens, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        vectors = self.emb(x.long())
+        if not isinstance(x, Tensor):
+            raise InputError(f'x is a {type(x).__name__}, expected a tensor of token ids')
+        vectors = looked_up(self.emb, 'x', x.long())
         return unit_length(vectors) if self.l2norm_embed else vectors
 
     def init_(self) -> None:
@@ -33,6 +38,17 @@ class TokenEmbedding(nn.Module):
             nn.init.normal_(self.emb.weight, std=1e-5)
         else:
             nn.init.kaiming_normal_(self.emb.weight)
+
+
+def looked_up(table: nn.Embedding, name: str, ids: Tensor) -> Tensor:
+    """The vectors of ids. Whether there are such is not asked before: models did, and elsewhere than on the CPU it would cost."""
+    try:
+        return table(ids)
+    except IndexError as error:
+        raise InputError(
+            f'{name} runs from {int(ids.min())} to {int(ids.max())}, expected 0 to {table.num_embeddings - 1}; mend them or build a larger '
+            'table'
+        ) from error
 
 
 def absolute_positions(n: int, pos: Tensor | None, seq_start_pos: Tensor | None, device: torch.device) -> Tensor:
@@ -49,19 +65,22 @@ class AbsolutePositionalEmbedding(nn.Module):
 
     def __init__(self, dim: int, max_seq_len: int, l2norm_embed: bool = False):
         super().__init__()
+        expect_sizes(dim=dim, max_seq_len=max_seq_len)
+        expect_settings(switches={'l2norm_embed': l2norm_embed})
         self.scale = 1.0 if l2norm_embed else dim**-0.5
         self.max_seq_len = max_seq_len
         self.l2norm_embed = l2norm_embed
         self.emb = nn.Embedding(max_seq_len, dim)
 
     def forward(self, x: Tensor, pos: Tensor | None = None, seq_start_pos: Tensor | None = None) -> Tensor:
+        expect_places(x, pos, seq_start_pos)
         n = x.shape[1]
         if n > self.max_seq_len:
             raise InputError(
                 f'a sequence of {n} tokens is longer than max_seq_len={self.max_seq_len}, for which absolute position embeddings '
                 'were made; shorten it, raise max_seq_len, or use relative positions (rotary_pos_emb=True)'
             )
-        vectors = self.emb(absolute_positions(n, pos, seq_start_pos, x.device)) * self.scale
+        vectors = looked_up(self.emb, 'pos', absolute_positions(n, pos, seq_start_pos, x.device)) * self.scale
         return unit_length(vectors) if self.l2norm_embed else vectors
 
 
@@ -72,6 +91,9 @@ class ScaledSinusoidalEmbedding(Derived):
 
     def __init__(self, dim: int, theta: int = 10000):
         super().__init__()
+        expect_sizes(dim=dim)
+        if not within(theta, 1):
+            raise FlagError(f'theta={quoted(theta)} is not possible: expected a number of at least 1')
         if dim % 2:
             raise FlagError(f'scaled_sinu_pos_emb needs an even width, got dim={dim}')
         self.scale = nn.Parameter(torch.full((1,), dim**-0.5))
@@ -79,6 +101,7 @@ class ScaledSinusoidalEmbedding(Derived):
         self.derive('inv_freq', [theta ** -(k / half) for k in range(half)])
 
     def forward(self, x: Tensor, pos: Tensor | None = None, seq_start_pos: Tensor | None = None) -> Tensor:
+        expect_places(x, pos, seq_start_pos)
         pos = absolute_positions(x.shape[1], pos, seq_start_pos, x.device)
         wide = double(pos.device)
         angles = pos.to(wide)[..., None] * self.inv_freq.to(wide)  # exact at any position

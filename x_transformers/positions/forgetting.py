@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from x_transformers.errors import FlagError
 from x_transformers.flags import Config, Rules, demands, excludes, flag, keywords_of
+from x_transformers.inputs import expect, expect_dtype, expect_settings, expect_sizes
 from x_transformers.precision import run_single, single
 from x_transformers.toolbox import create_causal_mask
 
@@ -73,13 +74,17 @@ class DataDependentAlibi(nn.Module):
 
     def __init__(self, dim: int, heads: int, causal: bool = True, bias_init: float = 5.0, post_log_scale: float = 1.0):
         super().__init__()
-        self.causal = causal
+        expect_sizes(dim=dim, heads=heads)
+        expect_settings(bias_init=bias_init, post_log_scale=post_log_scale, switches={'causal': causal})
+        self.dim, self.causal = dim, causal
         self.post_log_scale = post_log_scale
         linear = nn.Linear(dim, heads * (1 if causal else 2))
         nn.init.constant_(linear.bias, bias_init)
         self.to_forget_gates = nn.Sequential(linear, nn.LogSigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
+        expect('x', x, (None, None, self.dim), 'float', f'{type(self).__name__} takes tokens (b, n, dim)')
+        expect_dtype('x', x, self)
         return self.bias(x, self.record(x), None)
 
     def record(self, x: Tensor) -> Tensor:
@@ -115,14 +120,18 @@ class PerRowDataDependentAlibi(nn.Module):
 
     def __init__(self, dim: int, heads: int, causal: bool = True, dim_head: int = 8, post_log_scale: float = 1.0):
         super().__init__()
+        expect_sizes(dim=dim, heads=heads, dim_head=dim_head)
+        expect_settings(post_log_scale=post_log_scale, switches={'causal': causal})
         if not causal:
             raise FlagError('causal=False is not possible with data_dependent_alibi_per_row; use data_dependent_alibi, which has both ways')
-        self.heads = heads
+        self.dim, self.heads = dim, heads
         self.scale = dim_head**-0.5
         self.post_log_scale = post_log_scale
         self.to_forget_gates = nn.Sequential(nn.Linear(dim, 2 * heads * dim_head, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
+        expect('x', x, (None, None, self.dim), 'float', f'{type(self).__name__} takes tokens (b, n, dim)')
+        expect_dtype('x', x, self)
         return self.bias(x, self.record(x), None)
 
     def project(self, x: Tensor) -> Tensor:

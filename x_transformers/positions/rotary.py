@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from x_transformers.call import Span
-from x_transformers.errors import FlagError
+from x_transformers.errors import FlagError, InputError, quoted
+from x_transformers.inputs import expect_numbers, expect_place, expect_settings, expect_sizes, whole, within
 from x_transformers.precision import Exact
 
 XPOS_GAMMA = 0.4  # the paper's smoothing of the per-feature decay
@@ -44,8 +46,15 @@ class RotaryEmbedding(Exact):
         base_rescale_factor: float = 1.0,
     ):
         super().__init__()
-        if interpolation_factor < 1:
-            raise FlagError(f'rotary_interpolation_factor={interpolation_factor} is too small: expected at least 1 (it divides positions)')
+        expect_sizes(dim=dim)
+        expect_settings(scale_base=scale_base, switches={'use_xpos': use_xpos})
+        for name, number in (('base', base), ('base_rescale_factor', base_rescale_factor)):
+            if not within(number, 1e-18, 1e18):
+                raise FlagError(f'{name}={quoted(number)} is not possible: expected a number above 0')
+        if not within(interpolation_factor, 1):
+            raise FlagError(
+                f'rotary_interpolation_factor={quoted(interpolation_factor)} is too small: expected at least 1 (it divides positions)'
+            )
         if base_rescale_factor != 1.0:
             base = base * base_rescale_factor ** (dim / max(dim - 2, 1))
         self.interpolation_factor = interpolation_factor
@@ -55,9 +64,13 @@ class RotaryEmbedding(Exact):
         self.register_buffer('scale', decay if use_xpos else None)
 
     def forward_from_seq_len(self, seq_len: int) -> tuple[Tensor, Tensor | float]:
+        if whole(seq_len) is None or seq_len < 0:
+            raise InputError(f'seq_len={quoted(seq_len)} is not possible; expected a number of tokens')
         return self.forward(torch.arange(seq_len, device=self.inv_freq.device))
 
     def forward(self, t: Tensor) -> tuple[Tensor, Tensor | float]:
+        if not isinstance(t, Tensor) or t.ndim not in (1, 2) or t.is_complex() or t.dtype == torch.bool or not t.numel():
+            raise InputError(f't={quoted(t)} is not possible; expected a tensor of positions (n,) or (b, n)')
         t = t[None] if t.ndim == 1 else t
         freqs = self.angles(t).to(self.inv_freq.dtype).repeat_interleave(2, dim=-1)
         if self.scale is None:
@@ -168,18 +181,39 @@ def swap_pairs(t: Tensor) -> Tensor:
 
 def rotate_half(x: Tensor) -> Tensor:
     """(x0, x1, x2, x3) -> (-x1, x0, -x3, x2): a quarter turn of adjacent pairs."""
+    expect_numbers('x', x)
+    if not x.ndim or x.shape[-1] % 2 or not x.shape[-1]:
+        raise InputError(f'x has shape {tuple(x.shape)}, expected (..., an even number): features turn in pairs')
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack((-b, a), dim=-1).flatten(-2)
 
 
 def apply_rotary_pos_emb(t: Tensor, freqs: Tensor, scale: Tensor | float = 1.0) -> Tensor:
     """Rotate the leading features of `t` (..., n, d) by the last n rows of `freqs` ((b,) m, r)."""
+    check_turn(t, freqs, scale)
     n, size = t.shape[-2], freqs.shape[-1]
     freqs = freqs[..., -n:, :]
-    scale = scale[..., -n:, :] if isinstance(scale, Tensor) else scale
+    scale = scale[..., -n:, :] if isinstance(scale, Tensor) and scale.ndim else scale
     if t.ndim == 4 and freqs.ndim == 3:
         freqs = freqs[:, None]
         scale = scale[:, None] if isinstance(scale, Tensor) and scale.ndim == 3 else scale
     head, rest = t[..., :size], t[..., size:]
     turned = (head * freqs.cos() * scale) + (rotate_half(head) * freqs.sin() * scale)
     return torch.cat((turned, rest), dim=-1).to(t.dtype)
+
+
+def check_turn(t: Any, freqs: Any, scale: Any) -> None:
+    """Whether there are angles for the tokens."""
+    expect_numbers('t', t, 'it holds queries or keys (..., n, d)')
+    expect_numbers('freqs', freqs, 'it holds angles (n, r) or (b, n, r), as RotaryEmbedding returns them')
+    expect_place({'freqs': freqs, 'scale': scale}, t, 't')
+    rows = freqs.shape[0] if freqs.ndim == 3 else 1
+    fits = t.ndim > 1 and freqs.ndim in (2, 3) and t.shape[-2] <= freqs.shape[-2] and 0 < freqs.shape[-1] <= t.shape[-1]
+    if not fits or freqs.shape[-1] % 2 or t.ndim > 2 and rows not in (1, t.shape[0]):
+        raise InputError(
+            f'freqs has shape {tuple(freqs.shape)} and t {tuple(t.shape)}; expected angles (n, r) or (b, n, r) for n or more tokens '
+            '(..., n, d), with an even r of at most d'
+        )
+    number = isinstance(scale, (int, float)) and abs(scale) < 1e18
+    if not number and (not isinstance(scale, Tensor) or scale.ndim and scale.shape not in (freqs.shape, freqs.shape[-2:])):
+        raise InputError(f'scale={quoted(scale)} is not possible; expected a number, or the xPos scale that came with freqs')

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from x_transformers.errors import FlagError
+from x_transformers.errors import FlagError, quoted
+from x_transformers.inputs import expect_settings, expect_sizes, whole
 from x_transformers.positions.distance import DistanceBias
 
 
@@ -31,15 +32,20 @@ class RelativePositionBias(DistanceBias):
     torch.Size([4, 3, 5])
     """
 
+    in_buckets = True
+
     def __init__(self, scale: float, causal: bool = False, num_buckets: int = 32, max_distance: int = 128, heads: int = 8):
         super().__init__()
-        exact = num_buckets // (2 if causal else 4)
-        if not 1 <= exact < max_distance:
+        expect_sizes(heads=heads)
+        expect_settings(scale=scale, switches={'causal': causal})
+        exact = (whole(num_buckets) or 0) // (2 if causal else 4)
+        if not 1 <= exact < (whole(max_distance) or 0):
             raise FlagError(
-                f'num_buckets={num_buckets} is not possible with max_distance={max_distance}: half of the buckets of each direction are '
-                'for one distance each, of which there must be one, and fewer than max_distance'
+                f'num_buckets={quoted(num_buckets)} is not possible with max_distance={quoted(max_distance)}: half of the buckets of each '
+                'direction are for one distance each, of which there must be one, and fewer than max_distance'
             )
         self.scale = scale
+        self.total_heads = heads
         self.causal = causal
         self.num_buckets = num_buckets
         self.max_distance = max_distance

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from x_transformers.decoding.beam import Beams, beam_search, check_beam
 from x_transformers.decoding.generate import Contrast, Source, Way, source_for, tokens
 from x_transformers.decoding.nets import check_generator, check_given, check_outputs
-from x_transformers.decoding.prompts import Prompts, check_generation, read_prompts
+from x_transformers.decoding.prompts import Prompts, check_generation, check_lasting, read_prompts
 from x_transformers.decoding.sampling import chosen_filter, pick, top_k
-from x_transformers.errors import InputError
+from x_transformers.errors import InputError, quoted
 from x_transformers.flags import Config, Rules, configured, demands, flag
+from x_transformers.inputs import expect_switch, real
 from x_transformers.storable import Storable
 from x_transformers.toolbox import evaluating, identity
 from x_transformers.training.losses import expect_token_model, shifted, token_loss
@@ -66,6 +67,7 @@ class AutoregressiveWrapper(Storable, nn.Module):
 
         Other inputs go to the model and concern its n inputs; `attn_z_loss_weight` weighs the z-loss.
         """
+        expect_switch('return_outputs', return_outputs)
         check_given(kwargs, self.net, AutoregressiveWrapper.forward, 'the loss')
         check_outputs(self.net, 'the loss')
         inputs, targets = shifted(x, self.ignore_index, self.pad_value, getattr(self.net, 'num_logits', None), type(self).__name__)
@@ -156,7 +158,8 @@ class AutoregressiveWrapper(Storable, nn.Module):
         **kwargs: Any,
     ) -> Iterator[Tensor]:
         """As `generate`, token by token: yields ids of the shape of `prompts` without its last axis."""
-        seq_len, temperature, eos_token = check_generation(seq_len, temperature, eos_token)
+        switches = {'restrict_to_max_seq_len': restrict_to_max_seq_len, 'cache_kv': cache_kv, 'compile': compile}
+        seq_len, temperature, eos_token = check_generation(seq_len, temperature, eos_token, generator, **switches)
         way = Way.checked(cache_kv, compile, prefill_chunk)
         keep = chosen_filter(filter_logits_fn, filter_kwargs)
         rows = read_prompts(prompts, prompt_lens, kwargs.pop('seq_start_pos', None))
@@ -192,20 +195,22 @@ class AutoregressiveWrapper(Storable, nn.Module):
         the sum of log-probabilities over the number of tokens (the end token is one) to the power of `length_penalty`. With 0 the
         score is the log-probability itself, with 1 its mean per token; above that, longer ones are favoured (1609.08144).
         """
-        seq_len, _, eos_token = check_generation(seq_len, eos_token=eos_token)
+        switches = {'restrict_to_max_seq_len': restrict_to_max_seq_len, 'cache_kv': cache_kv, 'compile': compile}
+        seq_len, _, eos_token = check_generation(seq_len, eos_token=eos_token, **switches)
         way = Way.checked(cache_kv, compile, prefill_chunk)
         rows = read_prompts(prompts, prompt_lens, kwargs.pop('seq_start_pos', None))
         check_given(kwargs, self.net, AutoregressiveWrapper.beam_search, 'beam_search')
         check_beam(num_beams, num_return_sequences, length_penalty, seq_len, eos_token, getattr(self.net, 'num_logits', None))
         source = self.source(rows, seq_len, kwargs, restrict_to_max_seq_len, way, eos_token is not None, self.net)
         with evaluating(self):
-            found = beam_search(source, rows, seq_len, num_beams, eos_token, length_penalty, self.pad_value)
-        best = [t[:, :num_return_sequences] for t in found]
+            found = beam_search(source, rows, seq_len, int(num_beams), eos_token, float(length_penalty), self.pad_value)
+        best = [t[:, : int(num_return_sequences)] for t in found]
         return Beams(*(t.reshape(*rows.leading, *t.shape[1:]) for t in best))
 
     def source(self, rows: Prompts, seq_len: int, kwargs: dict[str, Any], slides: bool, way: Way, may_end: bool, net: Any) -> Source:
         """How a model, ours or an amateur, decodes behind the prompts: what it sees is never longer than what ours sees."""
         check_generator(net)
+        check_lasting(kwargs, seq_len)
         lengths = [length for length in (self.net.max_seq_len, net.max_seq_len) if length]
         window = min(lengths) if slides and lengths else 0
         return source_for(net, rows, seq_len, kwargs, window=window, way=way, may_end=may_end)
@@ -224,7 +229,7 @@ def contrast(expert: Any, models: Any, options: Any) -> tuple[list[Any], list[di
     """Amateur models, taken out of their wrappers, and the keywords of each contrast."""
     listed = [] if models is None else list(models) if isinstance(models, (tuple, list)) else [models]
     nets = [model.net if isinstance(model, AutoregressiveWrapper) else model for model in listed]
-    each: Sequence[dict[str, Any]] = options if isinstance(options, (tuple, list)) else [options or {}] * len(nets)
+    each: Sequence[dict[str, Any]] = options if isinstance(options, (tuple, list)) else [{} if options is None else options] * len(nets)
     if len(each) != len(nets):
         raise InputError(f'contrastive_decode_kwargs has {len(each)} entries for {len(nets)} amateur models; give one each')
     for net, given in zip(nets, each):
@@ -235,12 +240,21 @@ def contrast(expert: Any, models: Any, options: Any) -> tuple[list[Any], list[di
 def check_amateur(expert: Any, net: Any, options: dict[str, Any]) -> None:
     """An amateur must have the expert's vocabulary, and its contrast known keywords."""
     if not isinstance(net, nn.Module):
-        raise InputError(f'amateur_model={net!r} is no model; expected one over the same tokens, or several')
+        raise InputError(f'amateur_model={quoted(net)} is no model; expected one over the same tokens, or several')
+    if not isinstance(getattr(net, 'max_seq_len', None), int):
+        raise InputError(f'amateur_model={type(net).__name__} has no max_seq_len; expected a model over tokens, such as TransformerWrapper')
+    if not isinstance(options, Mapping):
+        raise InputError(
+            f'contrastive_decode_kwargs={quoted(options)} is not possible; expected a dict with alpha and beta, or one for each'
+        )
     ours, theirs = getattr(expert, 'num_logits', None), getattr(net, 'num_logits', None)
     if None not in (ours, theirs) and ours != theirs:
         raise InputError(f'amateur_model has logits for {theirs} tokens and the model for {ours}; give one with the same vocabulary')
     unknown = sorted(options.keys() - {'alpha', 'beta'})
     if unknown:
         raise InputError(f'contrastive_decode_kwargs holds {unknown[0]!r}; expected alpha and beta')
-    if not 0 < options.get('alpha', 0.1) <= 1:
-        raise InputError(f'contrastive_decode_kwargs has alpha={options["alpha"]!r}; expected a share above 0 and at most 1')
+    alpha, beta = real(options.get('alpha', 0.1)), real(options.get('beta', 0.5))
+    if alpha is None or not 0 < alpha <= 1:
+        raise InputError(f'contrastive_decode_kwargs has alpha={quoted(options["alpha"])}; expected a share above 0 and at most 1')
+    if beta is None or not abs(beta) < float('inf'):
+        raise InputError(f'contrastive_decode_kwargs has beta={quoted(options["beta"])}; expected a number')

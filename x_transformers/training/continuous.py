@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from x_transformers.decoding.nets import check_generator, check_given, check_outputs
-from x_transformers.decoding.prompts import check_generation, check_padding
+from x_transformers.decoding.prompts import check_generation, check_lasting, check_padding
 from x_transformers.decoding.rollout import Rollout
 from x_transformers.errors import FlagError, InputError
 from x_transformers.flags import Config, configured, flag
@@ -126,10 +126,11 @@ class ContinuousAutoregressiveWrapper(Storable, nn.Module):
         A probabilistic model draws each from its Gaussian, whose deviation is multiplied by `temperature`. mask (b, t), or
         seq_start_pos (b,) of left padding: which vectors are there. Other keywords go to the model.
         """
-        seq_len, temperature, _ = check_generation(seq_len, temperature)
+        seq_len, temperature, _ = check_generation(seq_len, temperature, generator=generator, cache_kv=cache_kv)
         check_start(start_tokens)
         check_given(kwargs, self.net, ContinuousAutoregressiveWrapper.generate, 'generate')
         check_generator(self.net)
+        check_lasting(kwargs, seq_len)
         if self.net.dim_in != self.net.dim_out:
             raise InputError(f'the model has dim_in={self.net.dim_in} and dim_out={self.net.dim_out}, so it cannot read what it predicts')
         out = start_tokens if start_tokens.ndim == 3 else start_tokens[None]

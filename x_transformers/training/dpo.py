@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from x_transformers.decoding.nets import check_outputs, logits_of
 from x_transformers.errors import FlagError, InputError
 from x_transformers.flags import Config, Rules, configured, demands, flag
-from x_transformers.inputs import expect, expect_kind
+from x_transformers.inputs import expect, expect_kind, expect_place
 from x_transformers.storable import Storable
 from x_transformers.training.autoregressive import AutoregressiveWrapper
 from x_transformers.training.losses import check_targets
@@ -85,6 +85,9 @@ class DPO(Storable, nn.Module):
         expect('unpreferred_seq', unpreferred_seq, tuple(preferred_seq.shape), 'int', 'it must be of the shape of preferred_seq')
         if preferred_seq.shape[0] == 0 or preferred_seq.shape[1] < 2:
             raise InputError(f'preferred_seq has shape {tuple(preferred_seq.shape)}: give at least one row of two tokens')
+        beside: dict[str, Any] = {'unpreferred_seq': unpreferred_seq, 'prompt_mask': prompt_mask}
+        beside |= {'preferred_seq_mask': preferred_seq_mask, 'unpreferred_seq_mask': unpreferred_seq_mask}
+        expect_place(beside, preferred_seq, 'preferred_seq')
         pairs = (('preferred_seq', preferred_seq, preferred_seq_mask), ('unpreferred_seq', unpreferred_seq, unpreferred_seq_mask))
         counted = []
         for name, seq, mask in pairs:

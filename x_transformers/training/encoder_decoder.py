@@ -95,7 +95,8 @@ class XTransformer(Storable, nn.Module):
 
         src_prepend_embeds (b, p, dim): embeddings ahead of the source. The target's padding is told by `ignore_index`.
         """
-        expect('tgt', tgt, (src.shape[0] if isinstance(src, Tensor) else None, None), 'int', 'it has a row for each of src')
+        expect('src', src, (None, None), 'int', 'XTransformer takes token ids (batch, length)')
+        expect('tgt', tgt, (src.shape[0], None), 'int', 'it has a row for each of src')
         if tgt.shape[1] < 2:
             raise InputError(f'tgt has shape {tuple(tgt.shape)}: predicting the next token needs at least two tokens')
         check_targets(tgt[:, 1:], self.decoder.ignore_index, self.decoder.net.num_logits, 'tgt')

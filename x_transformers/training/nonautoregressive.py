@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from x_transformers.decoding.nets import check_generator, check_given, check_outputs, has_own_forward, logits_of
-from x_transformers.errors import FlagError, InputError
+from x_transformers.errors import FlagError, InputError, quoted
 from x_transformers.flags import Config, Rules, configured, demands, flag
-from x_transformers.inputs import expect
+from x_transformers.inputs import expect, expect_switch, whole, within
 from x_transformers.storable import Storable
 from x_transformers.toolbox import evaluating
 from x_transformers.training.losses import check_targets, expect_token_model
@@ -195,6 +195,10 @@ class NonAutoregressiveWrapper(Storable, nn.Module):
         judges; random by default.
         """
         self.check(x, only_train_generator, only_train_critic)
+        heat: Any = generator_sample_temperature
+        single = isinstance(heat, Tensor) and heat.numel() == 1  # of a tensor only its size is asked, as it may be elsewhere
+        if not (heat is None or single or within(heat, 0)):
+            raise InputError(f'generator_sample_temperature={quoted(heat)} is not possible; expected a number of at least 0')
         check_given(kwargs, self.net, NonAutoregressiveWrapper.forward, 'the loss')
         check_outputs(self.net, 'the loss')
         self.check_critic()
@@ -216,7 +220,7 @@ class NonAutoregressiveWrapper(Storable, nn.Module):
         if self.token_critic is None or only_train_generator:
             return Losses(loss, loss, None)
 
-        heat = torch.rand((), device=x.device) if generator_sample_temperature is None else generator_sample_temperature
+        heat = torch.rand((), device=x.device) if heat is None else heat if single else float(heat)
         sampled = gumbel_sample(logits, heat)
         wrong = self.criticise(torch.where(mask, sampled, x), kwargs)
         critic_loss = F.binary_cross_entropy_with_logits(wrong, (sampled != x).to(wrong.dtype))
@@ -275,7 +279,8 @@ class NonAutoregressiveWrapper(Storable, nn.Module):
         many as the schedule says. filter_thres: sample among the best share of `1 - filter_thres`; None: among all. The
         temperature falls to zero with the steps, as does the noise (noise_level_scale) on what the critic says.
         """
-        check_generation(batch_size, start_temperature, filter_thres)
+        check_generation(batch_size, start_temperature, filter_thres, noise_level_scale)
+        start_temperature, noise_level_scale = float(start_temperature), float(noise_level_scale)
         check_given(kwargs, self.net, NonAutoregressiveWrapper.generate, 'generate')
         check_generator(self.net)
         self.check_critic()
@@ -320,6 +325,8 @@ class NonAutoregressiveWrapper(Storable, nn.Module):
         if x.shape[0] == 0:
             raise InputError(f'x has shape {tuple(x.shape)}: there must be at least one sequence')
         check_targets(x, None, self.num_tokens)
+        expect_switch('only_train_generator', only_train_generator)
+        expect_switch('only_train_critic', only_train_critic)
         if only_train_generator and only_train_critic:
             raise InputError('only_train_generator and only_train_critic exclude each other; give one')
         if only_train_critic and self.token_critic is None:
@@ -336,15 +343,21 @@ def schedule_of(choice: str | Callable[[Tensor], Tensor]) -> Callable[[Tensor], 
     shares = choice(times)
     falls = isinstance(shares, Tensor) and shares.shape == times.shape and bool((shares.diff() <= 1e-6).all())
     if not falls or float(shares[0]) > 1 + 1e-6 or abs(float(shares[-1])) > 1e-6:
-        raise FlagError('schedule is a function that does not fall from at most 1 (all masked) at time 0 to 0 at time 1, tensor to tensor')
+        raise FlagError(
+            'schedule is a function that does not fall from at most 1 (all masked) at time 0 to 0 at time 1, tensor to tensor; '
+            'expected one such as lambda t: 1 - t'
+        )
     return choice
 
 
-def check_generation(batch_size: Any, start_temperature: Any, filter_thres: Any) -> None:
+def check_generation(batch_size: Any, start_temperature: Any, filter_thres: Any, noise_level_scale: Any) -> None:
     """Numbers that a generation takes."""
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise InputError(f'batch_size={batch_size!r} is not possible; expected a number of sequences, or None for a single one')
-    if not isinstance(start_temperature, (int, float)) or not 0 <= start_temperature < float('inf'):
-        raise InputError(f'start_temperature={start_temperature!r} is not possible; expected a number of at least 0')
-    if filter_thres is not None and not 0 <= filter_thres < 1:
-        raise InputError(f'filter_thres={filter_thres!r} is not possible; expected a share of logits to leave out, at least 0 and below 1')
+    if batch_size is not None and (whole(batch_size) or 0) < 1:
+        raise InputError(f'batch_size={quoted(batch_size)} is not possible; expected a number of sequences, or None for a single one')
+    for name, number in (('start_temperature', start_temperature), ('noise_level_scale', noise_level_scale)):
+        if not within(number, 0):
+            raise InputError(f'{name}={quoted(number)} is not possible; expected a number of at least 0')
+    if filter_thres is not None and not within(filter_thres, 0, 1):
+        raise InputError(
+            f'filter_thres={quoted(filter_thres)} is not possible; expected a share of logits to leave out, at least 0 and below 1'
+        )

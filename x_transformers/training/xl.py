@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from x_transformers.decoding.generate import tokens
 from x_transformers.decoding.nets import check_generator, check_given, check_outputs
-from x_transformers.decoding.prompts import check_generation, read_prompts
+from x_transformers.decoding.prompts import check_generation, check_lasting, check_padding, read_prompts
 from x_transformers.decoding.sampling import chosen_filter, pick, top_k
 from x_transformers.decoding.segments import Mems, Segments
 from x_transformers.errors import FlagError, InputError
@@ -87,12 +87,14 @@ class XLAutoregressiveWrapper(Storable, nn.Module):
         is replaced where it ends before that. `mems`: memories from before the start tokens. `seq_start_pos` (b,): padding in
         front of each, within one segment.
         """
-        seq_len, temperature, eos_token = check_generation(seq_len, temperature, eos_token)
+        seq_len, temperature, eos_token = check_generation(seq_len, temperature, eos_token, generator, cache_kv=cache_kv)
         if 'prompt_lens' in kwargs:
             raise InputError('prompt_lens cannot be used with segments, whose memories have one length; generate from one length at a time')
         rows = read_prompts(start_tokens, seq_start_pos=kwargs.pop('seq_start_pos', None))
         check_given(kwargs, self.net, XLAutoregressiveWrapper.generate, 'generate')
         check_generator(self.net)
+        check_lasting(kwargs, seq_len)
+        check_padding(kwargs, *rows.tokens.shape)
         fed = rows.tokens.shape[1] + seq_len - 1
         if rows.start is not None and fed > self.max_seq_len:
             raise InputError(

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from x_transformers.decoding.nets import check_generator, check_given, check_outputs
-from x_transformers.decoding.prompts import check_generation, check_padding
+from x_transformers.decoding.prompts import check_generation, check_lasting, check_padding
 from x_transformers.decoding.rollout import Rollout
 from x_transformers.decoding.sampling import chosen_filter, pick, top_k
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, configured, flag
-from x_transformers.inputs import expect
+from x_transformers.inputs import expect, expect_place, expect_switch
 from x_transformers.models.xval import XValTransformerWrapper
 from x_transformers.storable import Storable
 from x_transformers.toolbox import evaluating
@@ -78,8 +78,10 @@ class XValAutoregressiveWrapper(Storable, nn.Module):
         """
         expect('x', x, (None, None), 'int', 'XValAutoregressiveWrapper takes token ids and numbers (batch, length)')
         expect('x_num', x_num, tuple(x.shape), 'float', 'it has a number for each token of x')
+        expect_place({'x_num': x_num, 'mask': kwargs.get('mask')}, x)
         if x.shape[1] < 2:
             raise InputError(f'x has shape {tuple(x.shape)}: predicting the next token needs at least two tokens')
+        expect_switch('return_loss_breakdown', return_loss_breakdown)
         check_given(kwargs, self.net, XValAutoregressiveWrapper.forward, 'the loss')
         check_outputs(self.net, 'the loss')
         ids, targets, numbers = x[:, :-1].long(), x[:, 1:].long(), x_num[:, 1:]
@@ -88,7 +90,7 @@ class XValAutoregressiveWrapper(Storable, nn.Module):
         mask = kwargs.get('mask')
         if mask is not None:
             b, n = x.shape
-            whole = isinstance(mask, Tensor) and mask.shape[-1] == n
+            whole = isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape[1] == n
             expect('mask', mask, (b, n if whole else n - 1), 'bool', f'({b}, {n}): the tokens that are there')
             counted = counted & (mask[:, 1:] if whole else mask)
             kwargs['mask'] = mask[:, :-1] if whole else mask
@@ -120,7 +122,7 @@ class XValAutoregressiveWrapper(Storable, nn.Module):
 
         mask (b, t), or seq_start_pos (b,) of left padding: which of them are there. Other keywords go to the model.
         """
-        seq_len, temperature, _ = check_generation(seq_len, temperature)
+        seq_len, temperature, _ = check_generation(seq_len, temperature, generator=generator, cache_kv=cache_kv)
         expect('start_tokens', start_tokens, (None, None), 'int', 'give token ids (b, t)')
         if start_tokens.numel() == 0:
             raise InputError(f'start_tokens has shape {tuple(start_tokens.shape)}, expected at least one token to go on from')
@@ -128,6 +130,7 @@ class XValAutoregressiveWrapper(Storable, nn.Module):
         keep = chosen_filter(filter_logits_fn, filter_kwargs)
         check_given(kwargs, self.net, XValAutoregressiveWrapper.generate, 'generate')
         check_generator(self.net)
+        check_lasting(kwargs, seq_len)
         check_padding(kwargs, *start_tokens.shape)
         start, out = start_tokens.shape[1], Paired(start_tokens.long(), start_numbers)
         with evaluating(self):
