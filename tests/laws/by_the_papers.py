@@ -1,6 +1,6 @@
 """A layer stack written anew from the papers, to be read: whole sequences, no state, no masks that are shared, no kernels.
 
-It takes only numbers from the library: the weights of a stack, and the flags that it was built with. Tokens are (b, n, d), heads (b, h, n, d).
+It takes from the library only the weights of a stack and the flags that it was built with. Tokens are (b, n, d), heads (b, h, n, d).
 """
 
 from __future__ import annotations
