@@ -23,15 +23,17 @@ def stack_by_the_papers(
     context_pos: Tensor | None = None,
     condition: Tensor | None = None,
     in_attn_cond: Tensor | None = None,
+    pos: Tensor | None = None,
 ) -> Tensor:
     """x (b, n, d) -> (b, n, d), by the weights and flags of `stack`."""
     cfg = stack.config
+    pos = torch.arange(x.shape[1])[None] if pos is None else pos
     if condition is not None:
         condition = condition if condition.ndim == 3 else condition[:, None]
         condition = F.silu(condition @ stack.adaptive_mlp[0].weight.T) if cfg.adaptive_condition_mlp else condition
     added = injected(stack, x, in_attn_cond)
     streams = [x] if cfg.num_residual_streams == 1 else [x + own for own in stack.stream_emb]
-    dual, entered, handed = cfg.resi_dual_scale * x, [], {}
+    dual, entered, handed = cfg.resi_dual_scale * x, [], {'pos': pos}
     for at in order_of(cfg, len(stack.layers)):
         norms, branch, residual = stack.layers[at]
         entered.append(streams)
@@ -234,7 +236,7 @@ def attention(stack: Any, kind: str, module: Any, inputs: list[Tensor], context:
         share = 0.5 if mix is None else torch.sigmoid(linear(mix[0], x)).unflatten(-1, (-1, g)).mean(dim=-2).transpose(1, 2)[..., None]
         v = share * v + (1 - share) * handed['first', kind]
     handed.setdefault(('first', kind), own)
-    q_pos = torch.arange(x.shape[1])[None]
+    q_pos = handed['pos']
     k_pos = q_pos if kind == 'a' else context_pos
     if stack.rotary_pos_emb is not None and k_pos is not None:
         q, k = (turned(stack.config, cfg, t, pos, sign) for t, pos, sign in ((q, q_pos, 1), (k, k_pos, -1)))
@@ -320,7 +322,7 @@ def scores(
     factor = talk(attend.pre_scale_post_talking_heads, sim) if cfg.pre_scale_post_talking_heads else None
     sim = sim + talk(attend.pre_softmax_talking_heads, sim) if cfg.pre_talking_heads else sim
     if kind == 'a':
-        sim = torch.cat((sim[..., :lead], sim[..., lead:] + bias(stack, cfg, module, x)), dim=-1)
+        sim = torch.cat((sim[..., :lead], sim[..., lead:] + bias(stack, cfg, module, x, handed['pos'])), dim=-1)
     sim = softclamp(sim, cfg.logit_softclamp_value) if cfg.softclamp_logits else sim
     n = x.shape[1]
     if kind == 'a':
@@ -396,15 +398,16 @@ def put_out(cfg: Any, module: Any, out: Tensor, x: Tensor) -> Tensor:
 # ------------------------------------------------------------------------------------------------ biases
 
 
-def bias(stack: Any, cfg: Any, module: Any, x: Tensor) -> Tensor | float:
+def bias(stack: Any, cfg: Any, module: Any, x: Tensor, pos: Tensor) -> Tensor | float:
     """(b|1, h, n, n), pair by pair."""
-    n, flags = x.shape[1], stack.config
+    flags = stack.config
     if cfg.data_dependent_alibi or cfg.data_dependent_alibi_per_row:
         return forgetting(cfg, module.data_dependent_alibi, x, flags.heads, flags.causal)
     if not (flags.alibi_pos_bias or flags.rel_pos_bias or flags.dynamic_pos_bias):
         return 0.0
     of_pair = alibi if flags.alibi_pos_bias else t5 if flags.rel_pos_bias else dynamic
-    return torch.stack([torch.stack([of_pair(stack, i - j) for j in range(n)]) for i in range(n)]).permute(2, 0, 1)[None]
+    of_row = lambda row: torch.stack([torch.stack([of_pair(stack, i - j) for j in row]) for i in row])
+    return torch.stack([of_row(row) for row in pos.tolist()]).permute(0, 3, 1, 2)
 
 
 def alibi(stack: Any, distance: int) -> Tensor:

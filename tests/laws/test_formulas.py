@@ -19,3 +19,14 @@ def test_a_stack_is_what_the_papers_say(kind: type, case: Case) -> None:
     bound = 1e-6 if stack.config.uses_rotary else 1e-9  # frequencies are kept in single precision
     with torch.no_grad():
         assert (stack(x, **inputs) - stack_by_the_papers(stack, x, **inputs)).abs().max() < bound
+
+
+PLACED = ('rotary', 'alibi', 'rel_pos', 'dynamic_pos')
+
+
+@pytest.mark.parametrize('case', [case for case in DECODERS if case.name.startswith(PLACED)], ids=str)
+def test_positions_of_ones_own_are_what_the_papers_take(case: Case) -> None:
+    stack, x = build_stack(Decoder, case), embeddings()
+    pos = torch.tensor([[0, 1, 2, 4, 5, 7, 8, 9, 12, 13, 14, 20], [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]])
+    with torch.no_grad():
+        assert (stack(x, pos=pos) - stack_by_the_papers(stack, x, pos=pos)).abs().max() < 1e-6
