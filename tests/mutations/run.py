@@ -56,7 +56,7 @@ class Watch:
         self.ran, self.failed = 0, []
 
     def pytest_exception_interact(self, node: Any, call: Any, report: Any) -> None:
-        self.failed.append((node.nodeid.split('tests/laws/')[-1], call.excinfo.typename))
+        self.failed.append((node.nodeid.removeprefix('tests/'), call.excinfo.typename))
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         self.ran += report.when == 'call'
@@ -68,7 +68,7 @@ def laws_of_copy(arguments: list[str], edit: Callable[[Path], None] = lambda pac
     import pytest
 
     with tempfile.TemporaryDirectory(prefix='mutation-') as folder:
-        package = Path(shutil.copytree(ROOT / 'x_transformers', Path(folder, 'x_transformers')))  # bytecode and all, by the times of its files
+        package = Path(shutil.copytree(ROOT / 'x_transformers', Path(folder, 'x_transformers')))  # bytecode too: it goes by dates
         edit(package)
         sys.path.insert(0, folder)
         os.environ['PYTHONPATH'] = folder
@@ -77,7 +77,8 @@ def laws_of_copy(arguments: list[str], edit: Callable[[Path], None] = lambda pac
         signal.alarm(SECONDS)
         watch, said = Watch(), io.StringIO()
         with redirect_stdout(said):
-            code = pytest.main(['-q', '-p', 'no:cacheprovider', '--rootdir', str(ROOT), '-c', str(ROOT / 'pyproject.toml'), *arguments], [watch])
+            options = ['-q', '-p', 'no:cacheprovider', '--rootdir', str(ROOT), '-c', str(ROOT / 'pyproject.toml')]
+            code = pytest.main([*options, *arguments], [watch])
         signal.alarm(0)
         imported = sys.modules.get('x_transformers')
         assert imported is None or Path(imported.__file__ or '').parent == package, f'{imported} is not the copy {package}'
@@ -98,17 +99,17 @@ def check(mutation: Mutation) -> Result:
         Path(cache_from_source(str(target))).unlink(missing_ok=True)
 
     run = laws_of_copy(['-x', str(LAWS / mutation.laws), '-k', mutation.k], edit)
-    return Result(mutation, *judged(run), time.monotonic() - began)
+    return Result(mutation, *judged(run, LAWS.parent / 'errors' in (LAWS / mutation.laws).resolve().parents), time.monotonic() - began)
 
 
-def judged(run: Run) -> tuple[str, str]:
-    """The verdict, and the law that failed."""
+def judged(run: Run, of_errors: bool) -> tuple[str, str]:
+    """The verdict, and the law that failed; where an error is missing, whatever else is raised in its place fails the law."""
     if run.code == 0:
         return f'SURVIVED {run.ran} tests', ''
     if run.code != 1 or not run.failed:
         return f'NOT JUDGED, pytest ended with {run.code}: {run.said}', ''
     law, how = run.failed[0]
-    return ('caught' if how in ASSERTED else f'CRASHED with {how}'), law
+    return ('caught' if of_errors or how in ASSERTED else f'CRASHED with {how}'), law
 
 
 def row(result: Result) -> str:
@@ -140,7 +141,7 @@ def checked(chosen: list[Mutation]) -> list[Result]:
             results.append(result)
             print(f'{result.mutation.name:32} {result.where:32} {result.verdict:8} {result.law} {result.seconds:.0f} s', flush=True)
         laws = sorted({result.law for result in results if result.law})
-        whole = pool.apply(laws_of_copy, ([str(LAWS / law) for law in laws],)) if laws else Run(0, 0, [], '')
+        whole = pool.apply(laws_of_copy, ([str(ROOT / 'tests' / law) for law in laws],)) if laws else Run(0, 0, [], '')
     if whole.code not in (0, 1) or whole.ran < len(laws):
         raise SystemExit(f'the laws could not be run on the package as it is: {whole.said}')
     always = {law for law, _ in whole.failed}
