@@ -27,7 +27,8 @@ def stack_by_the_papers(
 ) -> Tensor:
     """x (b, n, d) -> (b, n, d), by the weights and flags of `stack`."""
     cfg = stack.config
-    pos = torch.arange(x.shape[1])[None] if pos is None else pos
+    pos, kinds = torch.arange(x.shape[1])[None] if pos is None else pos, kinds_of(cfg, stack)
+    assert kinds == ''.join(stack.layer_types)
     if condition is not None:
         condition = condition if condition.ndim == 3 else condition[:, None]
         condition = F.silu(condition @ stack.adaptive_mlp[0].weight.T) if cfg.adaptive_condition_mlp else condition
@@ -40,12 +41,10 @@ def stack_by_the_papers(
         if (early := skip_into(cfg, at, len(stack.layers))) is not None:
             combine = stack.skip_combines[at].combine.weight
             streams = [torch.cat(both, dim=-1) @ combine.T for both in zip(entered[early], streams, strict=True)]
-        inputs, join = read_streams(
-            cfg, residual, streams, views=3 if cfg.qkv_receive_diff_residuals and kinds_of(cfg, stack)[at] == 'a' else 1
-        )
+        inputs, join = read_streams(cfg, residual, streams, views=3 if cfg.qkv_receive_diff_residuals and kinds[at] == 'a' else 1)
         inputs = [each if added is None else each + added for each in inputs]
         inputs = [norm(cfg, norms[0], each, condition) if norms_first(cfg) else each for each in inputs]
-        y = run_branch(stack, kinds_of(cfg, stack)[at], at, branch, inputs, context, context_pos, condition, handed)
+        y = run_branch(stack, kinds[at], at, branch, inputs, context, context_pos, condition, handed)
         y = norm(cfg, norms[1], y, condition) if cfg.sandwich_norm else y
         dual = dual + cfg.resi_dual_scale * y
         streams = join(y)

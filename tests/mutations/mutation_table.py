@@ -309,12 +309,12 @@ MUTATIONS = (
         'return v.exp()',
     ),
     Mutation(
-        'latent sub-heads', 'attention/project.py', FORMULAS, 'sub-heads',
-        "'b s i d, s t -> b s i t d'",
-        "'b s i d, t s -> b t i s d'",
+        'latent sub-heads', 'attention/project.py', DECODING, 'test_pieces_equal_the_whole and sub-heads',
+        'F.pad(plain, (0, subheads * d))',
+        'F.pad(plain, (subheads * d, 0))',
     ),
     Mutation(
-        'latent values', 'attention/project.py', FORMULAS, 'latents and grouped',
+        'latent values', 'attention/project.py', DECODING, 'test_pieces_equal_the_whole and latents and grouped',
         "'b r g i l, g e l -> b r g i e'",
         "'b g r i l, g e l -> b r g i e'",
     ),
@@ -365,7 +365,7 @@ MUTATIONS = (
         'lambda t: t',
     ),
     Mutation(
-        'keep', 'state.py', DECODING, 'transformer_xl_memory_equals and rel_pos_bias',
+        'keep', 'state.py', DECODING, 'forgets_the_same and defaults',
         'keys=self.keys.last(count), layers',
         'keys=self.keys.first(count), layers',
     ),
@@ -402,10 +402,10 @@ MUTATIONS = (
     Mutation(
         'memory rows', 'layers.py', DECODING, 'transformer_xl_memory_equals and rel_pos_bias',
         'inputs if inputs.ndim == 3 else inputs[1:].mean(dim=0)',
-        'inputs + 1 if inputs.ndim == 3 else inputs[1:].mean(dim=0)',
+        'inputs.flip(1) if inputs.ndim == 3 else inputs[1:].mean(dim=0)',
     ),
     Mutation(
-        'memory positions', 'entry.py', DECODING, 'transformer_xl_memory_equals and rel_pos_bias',
+        'memory positions', 'entry.py', PADDING, 'left_padding_behind_memories and defaults',
         'past = Span(-memory, memory,',
         'past = Span(-memory - 1, memory,',
     ),
@@ -553,14 +553,14 @@ MUTATIONS = (
         'start',
     ),
     Mutation(
-        'tokens fed', 'decoding/generate.py', DECODING, 'cached_generation and rotary_pos_emb',
-        'new = out[:, self.fed :] if self.fed',
-        'new = out[:, self.fed - 1 :] if self.fed',
+        'padding of a stepper', 'decoding/generate.py', CHOICES, 'rows_go_on',
+        'self.start = moved(start, out.shape[1] - new.shape[1])',
+        'self.start = None',
     ),
     Mutation(
         'ragged prompts', 'decoding/prompts.py', DECODING, 'cached_generation and defaults',
         'source = torch.arange(n, device=t.device) - (n - lens)[:, None]',
-        'source = torch.arange(n, device=t.device) - (n - lens)[:, None] + 1',
+        'source = torch.arange(n, device=t.device) - (n - lens)[:, None] - 1',
     ),
     Mutation(
         'end of a row', 'decoding/generate.py', CHOICES, 'end',
@@ -575,7 +575,7 @@ MUTATIONS = (
     Mutation(
         'beam reorder', 'decoding/beam.py', 'test_wrappers.py', 'beam_of_one and defaults',
         'source.reorder(rows)',
-        'pass',
+        'source.reorder(rows.flip(0))',
     ),
     Mutation(
         'beam scores', 'decoding/beam.py', 'test_wrappers.py', 'beam_of_one and defaults',
@@ -614,32 +614,32 @@ MUTATIONS = (
     ),
     Mutation(
         'segments', 'decoding/segments.py', 'test_wrappers.py', 'over_segments and rel_pos_bias',
-        'self.begin, self.stepper = self.begin + self.length, None',
-        'self.begin = self.begin + self.length',
+        'segment = out[:, self.begin : self.begin + self.length]',
+        'segment = out[:, self.begin : self.begin + self.length - 1]',
     ),
     # losses
     Mutation(
-        'loss shift', 'training/losses.py', LOSSES, 'AutoregressiveWrapper',
+        'loss shift', 'training/losses.py', LOSSES, 'loss_of_tokens',
         'inputs, targets = x[:, :-1].long(), x[:, 1:].long()',
         'inputs, targets = x[:, :-1].long(), x[:, :-1].long()',
     ),
     Mutation(
-        'ignored targets', 'training/losses.py', LOSSES, 'AutoregressiveWrapper',
+        'ignored targets', 'training/losses.py', LOSSES, 'loss_of_tokens',
         '(targets != ignore_index).sum().clamp(min=1)',
         'targets.numel()',
     ),
     Mutation(
-        'segments of a loss', 'training/xl.py', LOSSES, 'XL',
+        'segments of a loss', 'training/xl.py', LOSSES, 'over_segments',
         'loss * (segment.shape[1] / inputs.shape[1])',
         'loss / 3',
     ),
     Mutation(
-        'DPO reference', 'training/dpo.py', LOSSES, 'DPO',
+        'DPO reference', 'training/dpo.py', LOSSES, 'preferences',
         'self.beta * (margin - reference)',
         'self.beta * (margin + reference)',
     ),
     Mutation(
-        'numbers that are none', 'training/xval.py', LOSSES, 'XVal',
+        'numbers that are none', 'training/xval.py', LOSSES, 'loss_of_numbers',
         '(targets == self.net.numerical_token_id) & counted',
         'counted',
     ),
@@ -649,7 +649,7 @@ MUTATIONS = (
         'times = torch.linspace(0.0, 1.0, self.steps + 1)[:-1]',
     ),
     Mutation(
-        'NAR loss', 'training/nonautoregressive.py', LOSSES, 'NonAutoregressive',
+        'NAR loss', 'training/nonautoregressive.py', LOSSES, 'masked_tokens',
         '(surprise * mask).sum() / mask.sum()',
         'surprise.mean()',
     ),
