@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from by_the_papers import stack_by_the_papers
-from law_cases import DECODERS, ENCODERS, Case, build_stack, context_of, embeddings
+from by_the_papers import attention, stack_by_the_papers
+from law_cases import DECODERS, ENCODERS, LENGTH, Case, build_stack, context_of, embeddings
 
-from x_transformers import Decoder, Encoder
+from x_transformers import Attention, Decoder, Encoder
 
 STACKS = [(Decoder, case) for case in DECODERS] + [(Encoder, case) for case in ENCODERS]
 NAMES = [f'{kind.__name__} {case}' for kind, case in STACKS]
@@ -30,3 +30,19 @@ def test_positions_of_ones_own_are_what_the_papers_take(case: Case) -> None:
     pos = torch.tensor([[0, 1, 2, 4, 5, 7, 8, 9, 12, 13, 14, 20], [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]])
     with torch.no_grad():
         assert (stack(x, pos=pos) - stack_by_the_papers(stack, x, pos=pos)).abs().max() < 1e-6
+
+
+OF_ATTENTION = ('attn_', *PLACED)
+ATTENTIONS = [(kind, case) for kind, case in STACKS if any(name.startswith(OF_ATTENTION) for name in case.stack)]
+
+
+@pytest.mark.parametrize('kind, case', ATTENTIONS, ids=[f'{kind.__name__} {case}' for kind, case in ATTENTIONS])
+def test_attention_outside_of_a_stack_is_what_the_papers_say(kind: type, case: Case) -> None:
+    stack = build_stack(kind, case)
+    module = next(part for part in stack.modules() if isinstance(part, Attention) and not part.config.cross)
+    inputs = [embeddings(seed) for seed in ((2, 3, 4) if module.config.qkv_receive_diff_residuals else (2,))]
+    angles = None if stack.rotary_pos_emb is None else stack.rotary_pos_emb.forward_from_seq_len(LENGTH)
+    with torch.no_grad():
+        out = module(torch.stack(inputs) if len(inputs) > 1 else inputs[0], rotary_pos_emb=angles, rel_pos=stack.rel_pos)
+        want = attention(stack, 'a', module, inputs, None, None, {'pos': torch.arange(LENGTH)[None]})
+    assert (out - want).abs().max() < 1e-6

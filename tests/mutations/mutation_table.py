@@ -318,6 +318,11 @@ MUTATIONS = (
         "'b r g i l, g e l -> b r g i e'",
         "'b g r i l, g e l -> b r g i e'",
     ),
+    Mutation(
+        'attention alone', 'attention/alone.py', FORMULAS, 'outside_of_a_stack and rotary_xpos',
+        'q = attention.place(q, turns.queries, turns.query_scale)',
+        'q = attention.place(q, turns.queries)',
+    ),
     # states
     Mutation(
         'state append', 'state.py', DECODING, 'test_pieces_equal_the_whole and defaults',
