@@ -46,3 +46,20 @@ def test_attention_outside_of_a_stack_is_what_the_papers_say(kind: type, case: C
         out = module(torch.stack(inputs) if len(inputs) > 1 else inputs[0], rotary_pos_emb=angles, rel_pos=stack.rel_pos)
         want = attention(stack, 'a', module, inputs, None, None, {'pos': torch.arange(LENGTH)[None]})
     assert (out - want).abs().max() < 1e-6
+
+
+NO_MEMORY = {'attn_hybrid_module', 'qkv_receive_diff_residuals'}  # what stands beside sees none; three inputs have none
+REMEMBERING = [(kind, case) for kind, case in ATTENTIONS if not NO_MEMORY & set(case.stack)]
+
+
+@pytest.mark.parametrize('kind, case', REMEMBERING, ids=[f'{kind.__name__} {case}' for kind, case in REMEMBERING])
+def test_hidden_memory_of_attention_outside_of_a_stack_may_as_well_be_missing(kind: type, case: Case) -> None:
+    stack = build_stack(kind, case)
+    module = next(part for part in stack.modules() if isinstance(part, Attention) and not part.config.cross)
+    x, mem, hidden = embeddings(), embeddings(3, length=5), torch.tensor([[True] * 5, [False] * 2 + [True] * 3])
+    angles = None if stack.rotary_pos_emb is None else stack.rotary_pos_emb.forward_from_seq_len(LENGTH + 5)
+    later = None if angles is None else tuple(t[:, 2:] if isinstance(t, torch.Tensor) else t for t in angles)
+    with torch.no_grad():
+        padded = module(x, mem=mem, mem_mask=hidden, rotary_pos_emb=angles, rel_pos=stack.rel_pos)[1:]
+        alone = module(x[1:], mem=mem[1:, 2:], rotary_pos_emb=later, rel_pos=stack.rel_pos)
+    assert (padded - alone).abs().max() < 1e-10

@@ -33,6 +33,7 @@ def alive(model: Any) -> Any:
 
 def surprises(logits: Tensor, targets: Tensor) -> list[tuple[int, int, float]]:
     """(row, position, -log p) of the targets (b, n) that count, under logits (b, n, v)."""
+    logits = logits.detach()
     places = [(b, t) for b in range(targets.shape[0]) for t in range(targets.shape[1]) if targets[b, t] != IGNORED]
     return [(b, t, float(logits[b, t].logsumexp(dim=-1) - logits[b, t, targets[b, t]])) for b, t in places]
 

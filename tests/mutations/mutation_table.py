@@ -323,6 +323,11 @@ MUTATIONS = (
         'q = attention.place(q, turns.queries, turns.query_scale)',
         'q = attention.place(q, turns.queries)',
     ),
+    Mutation(
+        'memory of attention alone', 'attention/alone.py', FORMULAS, 'hidden_memory and max_attend_past',
+        'front = ones(memory) if mem_mask is None else mem_mask',
+        'front = ones(memory)',
+    ),
     # states
     Mutation(
         'state append', 'state.py', DECODING, 'test_pieces_equal_the_whole and defaults',
