@@ -324,7 +324,7 @@ MUTATIONS = (
         'q = attention.place(q, turns.queries)',
     ),
     Mutation(
-        'memory of attention alone', 'attention/alone.py', FORMULAS, 'hidden_memory and max_attend_past',
+        'memory of attention alone', 'attention/alone.py', FORMULAS, 'hidden_memory and attn_qk_norm',
         'front = ones(memory) if mem_mask is None else mem_mask',
         'front = ones(memory)',
     ),
