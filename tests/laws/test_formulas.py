@@ -8,6 +8,7 @@ from by_the_papers import attention, stack_by_the_papers
 from law_cases import DECODERS, ENCODERS, LENGTH, Case, build_stack, context_of, embeddings
 
 from x_transformers import Attention, Decoder, Encoder
+from x_transformers.errors import DecodeError
 
 STACKS = [(Decoder, case) for case in DECODERS] + [(Encoder, case) for case in ENCODERS]
 NAMES = [f'{kind.__name__} {case}' for kind, case in STACKS]
@@ -63,3 +64,19 @@ def test_hidden_memory_of_attention_outside_of_a_stack_may_as_well_be_missing(ki
         padded = module(x, mem=mem, mem_mask=hidden, rotary_pos_emb=angles, rel_pos=stack.rel_pos)[1:]
         alone = module(x[1:], mem=mem[1:, 2:], rotary_pos_emb=later, rel_pos=stack.rel_pos)
     assert (padded - alone).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize('case', [case for kind, case in REMEMBERING if kind is Decoder], ids=str)
+def test_attention_outside_of_a_stack_goes_on_from_its_intermediates_or_says_why_not(case: Case) -> None:
+    stack, x = build_stack(Decoder, case), embeddings()
+    module = next(part for part in stack.modules() if isinstance(part, Attention) and not part.config.cross)
+    given = {'rotary_pos_emb': stack.rotary_pos_emb and stack.rotary_pos_emb.forward_from_seq_len(LENGTH), 'rel_pos': stack.rel_pos}
+    first = {**given, 'rotary_pos_emb': stack.rotary_pos_emb and stack.rotary_pos_emb.forward_from_seq_len(8)}
+    with torch.no_grad():
+        whole = module(x, **given)
+        begun, cache = module(x[:, :8], return_intermediates=True, **first)
+        if needs := [name for name in ('attn_data_dependent_alibi', 'attn_selective') if any(flag.startswith(name) for flag in case.stack)]:
+            with pytest.raises(DecodeError, match=needs[0]):
+                module(x[:, 8:], cache=cache, **given)
+            return
+        assert (torch.cat((begun, module(x[:, 8:], cache=cache, **given)), dim=1) - whole).abs().max() < 1e-10

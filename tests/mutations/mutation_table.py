@@ -328,6 +328,11 @@ MUTATIONS = (
         'front = ones(memory) if mem_mask is None else mem_mask',
         'front = ones(memory)',
     ),
+    Mutation(
+        'cache of attention alone', 'attention/alone.py', FORMULAS, 'goes_on_from and attn_kv_heads',
+        'torch.cat((t[..., :memory, :], old.to(t), t[..., memory:, :]), dim=-2)',
+        'torch.cat((t[..., :memory, :], t[..., memory:, :], old.to(t)), dim=-2)',
+    ),
     # states
     Mutation(
         'state append', 'state.py', DECODING, 'test_pieces_equal_the_whole and defaults',
