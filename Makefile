@@ -14,7 +14,7 @@ pins    := pyproject.toml constraints.txt x_transformers/version.py
 # pip must not run twice in one environment, and timings mean something only alone
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test pairs lint types docs figures goldens clean
+.PHONY: help demo test pairs mutations lint types docs figures goldens clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,9 @@ test: $(VENV)/.test  ## run the tests (ARGS="-k rotary")
 
 pairs: $(VENV)/.test  ## run the laws over every pair of flags (long)
 	PAIRS=all OMP_NUM_THREADS=1 $(python) -m pytest -q -n $(WORKERS) --maxprocesses 8 --dist worksteal tests/laws/test_pairs.py $(ARGS)
+
+mutations: $(VENV)/.test  ## break lines of the library one at a time: a law must fail for each (ARGS="'rotary sign'")
+	OMP_NUM_THREADS=1 $(python) tests/mutations/run.py $(ARGS)
 
 lint: $(VENV)/.lint  ## ruff
 	$(python) -m ruff check . $(ARGS)

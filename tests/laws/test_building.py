@@ -178,6 +178,16 @@ def test_zero_initialised_branches_start_at_zero(case: Case) -> None:
     assert starts
 
 
+@pytest.mark.parametrize('case', [case for case in DECODERS if re.search('norm|scale', case.name)], ids=str)
+def test_a_new_stack_is_the_same_however_its_gains_are_stored(case: Case) -> None:
+    outs = []
+    for offset in (True, False):
+        torch.manual_seed(0)
+        stack = Decoder(**{**case.keywords, 'norm_add_unit_offset': offset}).double().eval()
+        outs.append(stack(embeddings(), **context_of(case)))
+    assert (outs[0] - outs[1]).abs().max() < 1e-6  # gains start in single precision
+
+
 def test_straight_through_differs_in_its_gradient_alone() -> None:
     results = []
     for through in (False, True):

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from law_cases import DECODERS, ENCODERS, LENGTH, Case, build_model, build_stack, context_of, embeddings, in_pieces, tokens, wrapper_cases
+from law_cases import (
+    DECODERS,
+    ENCODERS,
+    LENGTH,
+    Case,
+    build_model,
+    build_stack,
+    context_of,
+    embeddings,
+    in_pieces,
+    so_far,
+    tokens,
+    wrapper_cases,
+)
 
 from x_transformers import Decoder, Encoder
 
@@ -94,6 +109,41 @@ def test_left_padding_behind_memories_changes_nothing(case: Case) -> None:
         inputs |= {name: torch.cat((inputs[name][:, :3], inputs[name][:, 7:]), dim=1) for name in case.per_token}
         alone = stack(x[SECOND, 4:], mems=[mem[SECOND] for mem in mems], **inputs)
     assert (padded[SECOND, 4:] - alone).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize('case', DECODERS, ids=str)
+def test_padding_on_both_sides_of_memories_changes_nothing(case: Case) -> None:
+    stack, x, start = build_stack(Decoder, case), embeddings(), torch.tensor([0, 4])
+    layers = sum(step.kind == 'a' for step in stack.plan.steps())
+    mems = [embeddings(seed=10 + i, length=5) for i in range(layers)]
+    masks = [torch.tensor([[True] * 5, [False] * 2 + [True] * 3])] * layers
+    with torch.no_grad():
+        padded = stack(x, mems=mems, mem_masks=masks, seq_start_pos=start, **context_of(case, memory=5))
+        inputs = context_of(case, SECOND, memory=3)
+        inputs |= {name: torch.cat((inputs[name][:, :3], inputs[name][:, 7:]), dim=1) for name in case.per_token}
+        alone = stack(x[SECOND, 4:], mems=[mem[SECOND, 2:] for mem in mems], **inputs)
+    assert (padded[SECOND, 4:] - alone).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize('case', DECODERS, ids=str)
+def test_padding_of_memories_is_forgotten_first(case: Case) -> None:
+    stack, x = build_stack(Decoder, case), embeddings()
+    layers = sum(step.kind == 'a' for step in stack.plan.steps())
+    mems = [embeddings(seed=10 + i, length=5) for i in range(layers)]
+    masks = [torch.tensor([[True] * 5, [False] * 2 + [True] * 3])] * layers
+
+    def windowed(rows: slice, memory: int, capacity: int | None, **given: Any) -> torch.Tensor:
+        """The later tokens, which see two rows of memory and all tokens."""
+        inputs = context_of(case, rows, memory=memory)
+        new = {name: t[:, -7:] if name in case.per_token else t for name, t in inputs.items()}
+        given['mems'] = [mem[rows, 5 - memory :] for mem in mems]
+        _, state = stack(x[rows, :5], state=stack.empty_state(capacity), return_state=True, **given, **so_far(inputs, 5))
+        return stack(x[rows, 5:], state=state.keep(7), return_state=True, **new)[0]
+
+    with torch.no_grad():
+        for capacity in (None, LENGTH):
+            padded = windowed(slice(None), 5, capacity, mem_masks=masks)
+            assert (padded[SECOND] - windowed(SECOND, 3, capacity)).abs().max() < 1e-10
 
 
 def test_a_hidden_key_may_as_well_not_be_there() -> None:
