@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from x_transformers.errors import CheckpointError
+from x_transformers.errors import CheckpointError, quoted
 from x_transformers.files.tensors import Header, damaged, opened
 from x_transformers.flags.plain import parse_json
-from x_transformers.flags.rules import shown
 from x_transformers.version import __version__
 
 CONFIG, WEIGHTS = 'config.json', 'model.safetensors'
@@ -63,7 +62,7 @@ def parsed(raw: bytes | str, path: Path) -> dict[str, Any]:
     try:
         data = parse_json(raw.decode('utf-8') if isinstance(raw, bytes) else raw)
     except ValueError as error:
-        raise damaged(path, f'it is no JSON ({shown(str(error))})') from None
+        raise damaged(path, f'it is no JSON ({quoted(str(error))})') from None
     if not isinstance(data, dict) or 'format_version' not in data:
         raise CheckpointError(
             f'{path} says nothing of a model of this library: it has no format_version. Build the model, and give it the numbers alone: '
@@ -71,8 +70,8 @@ def parsed(raw: bytes | str, path: Path) -> dict[str, Any]:
         )
     if data['format_version'] != FORMAT_VERSION:
         raise CheckpointError(
-            f'{path} has format_version={shown(data["format_version"])}, and this library (version {__version__}) reads {FORMAT_VERSION}. '
-            f'It was written by version {shown(data.get("library_version"))}; use that one or a later one.'
+            f'{path} has format_version={quoted(data["format_version"])}, and this library (version {__version__}) reads {FORMAT_VERSION}. '
+            f'It was written by version {quoted(data.get("library_version"))}; use that one or a later one.'
         )
     if 'model' not in data:
         raise damaged(path, 'it has no entry "model"')

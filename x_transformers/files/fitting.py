@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from x_transformers.errors import CheckpointError
+from x_transformers.errors import CheckpointError, quoted
 from x_transformers.files.tensors import NAMES, Header
-from x_transformers.flags.rules import shown
 
 FEW = 8
 
@@ -74,7 +73,7 @@ def compare(tensors: Mapping[str, Tensor], header: Header) -> Fit:
             taken.append(name)
     there = {id(tensors[name]) for name in tensors.keys() & stored.keys()}
     missing = [name for name, tensor in kept(tensors).items() if id(tensor) not in there]
-    unexpected = [shown(name)[1:-1] for name in stored if name not in tensors]
+    unexpected = [quoted(name)[1:-1] for name in stored if name not in tensors]
     return Fit(*(tuple(sorted(names)) for names in (missing, unexpected, reshaped, retyped, taken)))
 
 
