@@ -31,6 +31,7 @@ from x_transformers.plan import LayerSpec, Plan, plan
 from x_transformers.positions.flags import make_bias, make_rotary
 from x_transformers.rebuilding import honoured
 from x_transformers.residuals import spread_streams, sum_streams
+from x_transformers.running import as_it_is, recomputed
 from x_transformers.skips import make_skips
 from x_transformers.state import Fresh, StackState, check_room, tensors
 
@@ -82,6 +83,7 @@ class AttentionLayers(nn.Module):
         self.forgets = cfg.attn.data_dependent_alibi or cfg.attn.data_dependent_alibi_per_row
 
         self.stream_emb = nn.Parameter(torch.zeros(cfg.num_residual_streams, cfg.dim)) if cfg.num_residual_streams > 1 else None
+        self.run_layer = recomputed if cfg.checkpoint else as_it_is
         self.layers = nn.ModuleList(build_layer(index, self.plan, cfg) for index in range(len(self.plan.kinds)))
         self.rotary_pos_emb = make_rotary(cfg)
         self.rel_pos = make_bias(cfg)
@@ -279,7 +281,7 @@ class AttentionLayers(nn.Module):
                 call = drop_context(call, depth, self.cross_attn_tokens_dropout, self.rotary_pos_emb)
             if call.trace is not None and step.kind == 'a':
                 call.trace.hiddens.append(x)
-            x, state = layer(x, call, depth, state)
+            x, state = self.run_layer(layer, x, call, depth, state)
             if call.trace is not None:
                 self.remember(step, call.trace.layer_hiddens[-1], call.trace)
             after.append(state)

@@ -49,6 +49,7 @@ SAME_NUMBERS = {  # flags that promise not to change a number, and why
     'zero_init_output': 'another start of the same function',
     'zero_init_branch_output': 'another start of the same function',
     'dropout': 'only in training',
+    'checkpoint': 'what is kept of a layer, and what is computed again',
     'layerscale_init_value': 'another start of the same function',
     'straight_through': 'only in the gradient',
 }

@@ -1,0 +1,51 @@
+"""How a layer of the stack is run: as it is, computed again in the backward pass (1604.06174), or left out by chance in a graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from x_transformers.call import Call, Depth
+from x_transformers.flags import Config, flag
+from x_transformers.state import Fresh
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFlags(Config):
+    """What is kept of a layer for the backward pass."""
+
+    checkpoint: bool = flag(
+        False,
+        'Keep only what enters each layer, and compute the layer again in the backward pass: less memory, more time.',
+        paper='1604.06174',
+    )
+
+
+def as_it_is(layer: nn.Module, x: Tensor, call: Call, depth: Depth, state: Any) -> tuple[Tensor, Any]:
+    return layer(x, call, depth, state)
+
+
+def recomputed(layer: nn.Module, x: Tensor, call: Call, depth: Depth, state: Any) -> tuple[Tensor, Any]:
+    """The same, but nothing inside the layer is kept: the backward pass computes it again, with the same random numbers.
+
+    Both passes must begin alike, so each writes to a `Depth`, shared masks and a `Trace` of its own; what the first wrote
+    is handed down. A layer that goes on from earlier tokens is run as it is: its state is kept anyway, and may be written in place.
+    """
+    if not torch.is_grad_enabled() or not (state is None or isinstance(state, Fresh)):
+        return layer(x, call, depth, state)
+
+    before, alone = depth.apart(), call.apart()
+
+    def run(x: Tensor) -> Any:
+        own, its = before.apart(), alone.apart()
+        out, after = layer(x, its, own, state)
+        return out, after, (own.scores, own.values, own.dual), its.trace
+
+    out, after, (depth.scores, depth.values, depth.dual), trace = checkpoint(run, x, use_reentrant=False)
+    if call.trace is not None:
+        call.trace.layer_hiddens, call.trace.attention = trace.layer_hiddens, trace.attention
+    return out, after
