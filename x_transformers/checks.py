@@ -64,7 +64,9 @@ def check_context(x: Tensor, given: Inputs, stack: Any, state: StackState | None
         if not stack.cross_attend:
             raise InputError('context was given, but no layer looks at one; build the stack with cross_attend=True')
         width = stack.config.cross_attn.dim_context or stack.dim
-        expect('context', given.context, (x.shape[0], None, width), 'float', 'its width is dim, or cross_attn_dim_context where that is set')
+        expect(
+            'context', given.context, (x.shape[0], None, width), 'float', 'its width is dim, or cross_attn_dim_context where that is set'
+        )
         expect_dtype('context', given.context, stack)
         expect_optional('context_mask', given.context_mask, (x.shape[0], given.context.shape[1]), 'bool')
         if given.context.shape[1] == 0 and fresh:

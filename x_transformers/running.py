@@ -63,7 +63,7 @@ def by_chance(run: Run, chance: float, layer: Any, x: Tensor, call: Call, depth:
     layer.residual.prepare(x, depth)  # it may begin a second stream
     before = depth.apart()
     out, after = run(layer, x, call, depth, state)
-    if depth.dual is not None:
+    if depth.dual is not None and before.dual is not None:
         depth.dual = torch.where(counts, depth.dual, before.dual)
     for kind, scores in depth.scores.items():
         depth.scores[kind] = torch.where(counts, scores, before.scores.get(kind, torch.zeros_like(scores)))

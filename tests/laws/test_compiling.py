@@ -12,7 +12,21 @@ from typing import Any
 import pytest
 import torch
 import torch._dynamo
-from law_cases import DECODERS, STACKS, TOGETHER, Case, build_model, build_stack, context_of, embeddings, named, open_sizes, part, sized, tokens
+from law_cases import (
+    DECODERS,
+    STACKS,
+    TOGETHER,
+    Case,
+    build_model,
+    build_stack,
+    context_of,
+    embeddings,
+    named,
+    open_sizes,
+    part,
+    sized,
+    tokens,
+)
 from torch import Tensor, nn
 
 from x_transformers import Decoder, Encoder

@@ -10,7 +10,19 @@ from typing import Any
 
 import pytest
 import torch
-from law_cases import DECODERS, LENGTH, STACKS, Case, build_model, build_stack, embeddings, named, open_sizes, part, sized, tokens, wrapper_cases
+from law_cases import (
+    LENGTH,
+    STACKS,
+    Case,
+    build_model,
+    build_stack,
+    named,
+    open_sizes,
+    part,
+    sized,
+    tokens,
+    wrapper_cases,
+)
 from test_compiling import CLOSED
 from torch import Tensor, nn
 from torch.export import Dim
@@ -38,7 +50,9 @@ def test_a_stack_exports_with_any_batch_and_length(kind: type, case: Case) -> No
     assert (program(**given[1]) - stack(**given[1])).abs().max() < 1e-10
 
 
-MODELS = [Case(str(flags), flags) for flags in ({}, {'rotary_pos_emb': True, 'attn_kv_heads': 2}, {'rel_pos_bias': True}, {'shift_tokens': 1})]
+MODELS = [
+    Case(str(flags), flags) for flags in ({}, {'rotary_pos_emb': True, 'attn_kv_heads': 2}, {'rel_pos_bias': True}, {'shift_tokens': 1})
+]
 
 
 @pytest.mark.parametrize('case', [*MODELS, *part(wrapper_cases(), 12)], ids=str)

@@ -97,6 +97,7 @@ def test_nothing_inside_a_layer_is_kept() -> None:
     assert sum(sizes[True]) < sum(sizes[False]) / 10
 
 
+@pytest.mark.filterwarnings('ignore:There is a performance drop')  # kernels that PyTorch runs row by row
 @pytest.mark.parametrize('kind, case', STACKS, ids=named)
 def test_parameters_can_be_handed_in_and_gradients_taken_per_sample(kind: type, case: Case) -> None:
     stack, x, inputs = build_stack(kind, case), embeddings(), context_of(case)
@@ -116,7 +117,7 @@ def test_parameters_can_be_handed_in_and_gradients_taken_per_sample(kind: type, 
     with torch.no_grad():
         for p in stack.parameters():
             p.mul_(1.5)
-    assert torch.equal(by_hand, stack(x, **inputs))
+    assert (by_hand - stack(x, **inputs)).abs().max() < 1e-10
     for row in range(len(x)) if case.name not in NOT_BY_SAMPLE else ():
         one = slice(row, row + 1)
         _, _, *wanted = gradients(stack, x[one], **context_of(case, one))
@@ -124,6 +125,7 @@ def test_parameters_can_be_handed_in_and_gradients_taken_per_sample(kind: type, 
             assert (found[name][row] - (0 if want is None else want)).abs().max() <= 1e-10 * max(1.0, found[name].abs().max().item())
 
 
+@pytest.mark.filterwarnings('ignore:There is a performance drop')
 def test_a_model_gives_gradients_per_sample() -> None:
     model, ids = build_model(Case('')), tokens()
     parameters = {name: p.detach() for name, p in model.named_parameters()}
