@@ -6,7 +6,7 @@ schemes on their positions; both travel with the tokens and never follow from th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -79,6 +79,10 @@ class Trace:
     attention: list[Any] = field(default_factory=list)  # `Intermediates` of every attention layer
     past: list[Any] = field(default_factory=list)  # those of the call before, when decoding the 2.0.1 way
 
+    def apart(self) -> Trace:
+        """The same, to which one layer may append without the others seeing it."""
+        return replace(self, layer_hiddens=list(self.layer_hiddens), attention=list(self.attention))
+
 
 @dataclass(frozen=True)
 class Call:
@@ -114,12 +118,32 @@ class Call:
             self.shared[key] = make()
         return self.shared[key]
 
+    def apart(self) -> Call:
+        """The same call, to which one layer may write without the others seeing it."""
+        return replace(self, shared={}, trace=None if self.trace is None else self.trace.apart())
+
 
 @dataclass
 class Depth:
-    """Handed down the layers of one forward pass. Each field has one writer."""
+    """Handed down the layers of one forward pass. Each field has one writer.
+
+    A graph that leaves out layers by chance computes them all, so there it depends on `chosen` whether a layer that
+    counts has written the values; where nothing is said of them, one has.
+    """
 
     scores: dict[str, Tensor] = field(default_factory=dict)  # attention: logits of the layer before, by kind
     values: dict[str, Tensor] = field(default_factory=dict)  # attention: values of the first layer of each kind
     dual: Tensor | None = None  # ResiDual's second, un-normed stream (residuals.py)
     streams: list[Tensor] = field(default_factory=list)  # U-net skips: the stream entering every layer so far (skips.py)
+    chosen: dict[str, Tensor] = field(default_factory=dict)  # () bool, by kind (running.py)
+
+    def apart(self) -> Depth:
+        """The same, to which one layer may write without the others seeing it."""
+        return replace(self, scores=dict(self.scores), values=dict(self.values), chosen=dict(self.chosen))
+
+    def first_values(self, kind: str, v: Tensor) -> Tensor:
+        """The values of the first layer of this kind, which are `v` where there were none before."""
+        first = self.values.setdefault(kind, v)
+        if kind in self.chosen:
+            first = self.values[kind] = torch.where(self.chosen.pop(kind), first, v)
+        return first

@@ -77,9 +77,11 @@ def check_context(x: Tensor, given: Inputs, stack: Any, state: StackState | None
         if not stack.cross_attend:
             raise InputError('context was given, but no layer looks at one; build the stack with cross_attend=True')
         width = stack.config.cross_attn.dim_context or stack.dim
-        expect('context', given.context, (len(x), None, width), 'float', 'its width is dim, or cross_attn_dim_context where that is set')
+        expect(
+            'context', given.context, (x.shape[0], None, width), 'float', 'its width is dim, or cross_attn_dim_context where that is set'
+        )
         expect_dtype('context', given.context, stack)
-        expect_optional('context_mask', given.context_mask, (len(x), given.context.shape[1]), 'bool')
+        expect_optional('context_mask', given.context_mask, (x.shape[0], given.context.shape[1]), 'bool')
         if given.context.shape[1] == 0 and fresh:
             raise InputError(f'context has shape {tuple(given.context.shape)}: there must be at least one token to look at')
     if given.context_mask is not None and given.context is None and fresh:
@@ -89,7 +91,7 @@ def check_context(x: Tensor, given: Inputs, stack: Any, state: StackState | None
     if not stack.cross_attend:
         raise InputError('context_pos was given, but no layer looks at a context; build the stack with cross_attend=True, or leave it out')
     if given.context is not None:
-        expect_positions('context_pos', given.context_pos, len(x), (given.context.shape[1],))
+        expect_positions('context_pos', given.context_pos, x.shape[0], (given.context.shape[1],))
     rotary, width = stack.rotary_pos_emb, stack.config.cross_attn.dim_head
     if rotary is not None and 2 * len(rotary.inv_freq) > width:
         raise InputError(
@@ -106,7 +108,7 @@ def check_memories(x: Tensor, given: Inputs, stack: Any, fresh: bool) -> None:
             raise InputError(f'{name} must be a list with one tensor per self-attention layer, got {type(listed).__name__}')
     mems, masks = given.mems or (), given.mem_masks or ()
     for mem in mems:
-        expect_optional('mems', mem, (len(x), None, stack.dim), 'float', 'it holds what an earlier call showed as `memories`')
+        expect_optional('mems', mem, (x.shape[0], None, stack.dim), 'float', 'it holds what an earlier call showed as `memories`')
         if mem is not None:
             expect_place({'mems': mem}, x)
             expect_dtype('mems', mem, stack)
@@ -132,7 +134,7 @@ def check_positions(x: Tensor, given: Inputs, stack: Any, state: StackState | No
     """A position for each token; whole numbers where they are put in buckets."""
     if given.pos is None:
         return
-    expect_positions('pos', given.pos, len(x), lengths_of(x, given, state))
+    expect_positions('pos', given.pos, x.shape[0], lengths_of(x, given, state))
     if isinstance(stack.rel_pos, RelativePositionBias):
         expect_kind('pos', given.pos, 'int', 'rel_pos_bias=True puts distances in buckets')
 
@@ -204,7 +206,7 @@ def check_conditions(x: Tensor, given: Inputs, stack: Any, state: StackState | N
     lengths = lengths[-1:] if state is None or state.length == 0 else lengths  # memories follow a condition too
     for name, t, width in (('condition', given.condition, stack.dim_condition), ('in_attn_cond', given.in_attn_cond, stack.dim)):
         if t is not None:
-            expect_per_token(name, t, len(x), lengths, width)
+            expect_per_token(name, t, x.shape[0], lengths, width)
             if t.dtype != x.dtype:
                 expect_dtype(name, t, stack)
 

@@ -223,7 +223,7 @@ def expect_positions(name: str, pos: Any, b: int, lengths: Sequence[int]) -> Non
     """`pos` must be (n,) or (1|b, n) numbers, with one of these lengths."""
     if not isinstance(pos, Tensor):
         raise InputError(f'{name} must be a tensor, got {type(pos).__name__}; it holds a position for each token')
-    if pos.ndim not in (1, 2) or pos.shape[-1] not in lengths or (pos.ndim == 2 and len(pos) not in (1, b)):
+    if pos.ndim not in (1, 2) or pos.shape[-1] not in lengths or (pos.ndim == 2 and pos.shape[0] not in (1, b)):
         spelled = ' or '.join(f'({n},) or ({b}, {n})' for n in dict.fromkeys(lengths))
         raise InputError(f'{name} has shape {tuple(pos.shape)}, expected {spelled}: a position for each of {lengths[0]} tokens')
     if pos.dtype == torch.bool:

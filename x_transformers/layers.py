@@ -31,6 +31,7 @@ from x_transformers.plan import LayerSpec, Plan, plan
 from x_transformers.positions.flags import make_bias, make_rotary
 from x_transformers.rebuilding import honoured
 from x_transformers.residuals import spread_streams, sum_streams
+from x_transformers.running import as_it_is, by_chance, recomputed
 from x_transformers.skips import make_skips
 from x_transformers.state import Fresh, StackState, check_room, tensors
 from x_transformers.storable import Storable
@@ -83,6 +84,7 @@ class AttentionLayers(Storable, nn.Module):
         self.forgets = cfg.attn.data_dependent_alibi or cfg.attn.data_dependent_alibi_per_row
 
         self.stream_emb = nn.Parameter(torch.zeros(cfg.num_residual_streams, cfg.dim)) if cfg.num_residual_streams > 1 else None
+        self.run_layer = recomputed if cfg.checkpoint else as_it_is
         self.layers = nn.ModuleList(build_layer(index, self.plan, cfg) for index in range(len(self.plan.kinds)))
         self.rotary_pos_emb = make_rotary(cfg)
         self.rel_pos = make_bias(cfg)
@@ -285,7 +287,8 @@ class AttentionLayers(Storable, nn.Module):
             if not isinstance(layer, Layer):  # a plain list [norms, branch, residual] that a user put there
                 layer = Layer(layer[0], layer[1], layer[2], adaptive=self.adaptive_norms)
             x = self.skip_combines(x, step.module, depth.streams)
-            if self.training and step.dropout > 0 and random.random() < step.dropout:
+            chance = step.dropout if self.training else 0.0
+            if chance and not torch.compiler.is_compiling() and random.random() < chance:
                 self.remember(step, layer[2].prepare(x, depth)[0], call.trace)
                 after.append(state)
                 continue
@@ -293,7 +296,8 @@ class AttentionLayers(Storable, nn.Module):
                 call = drop_context(call, depth, self.cross_attn_tokens_dropout, self.rotary_pos_emb)
             if call.trace is not None and step.kind == 'a':
                 call.trace.hiddens.append(x)
-            x, state = layer(x, call, depth, state)
+            run = partial(by_chance, self.run_layer, chance) if chance and torch.compiler.is_compiling() else self.run_layer
+            x, state = run(layer, x, call, depth, state)
             if call.trace is not None:
                 self.remember(step, call.trace.layer_hiddens[-1], call.trace)
             after.append(state)

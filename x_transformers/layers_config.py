@@ -16,13 +16,14 @@ from x_transformers.norms import NormFlags
 from x_transformers.plan import PlanFlags
 from x_transformers.positions.flags import PositionFlags
 from x_transformers.residuals import ResidualFlags
+from x_transformers.running import RunFlags
 from x_transformers.shift import ShiftFlags
 from x_transformers.skips import SkipFlags
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayersConfig(
-    SharedValueFlags, PositionFlags, ContextFlags, SkipFlags, ShiftFlags, LayerScaleFlags, ResidualFlags, NormFlags, PlanFlags
+    RunFlags, SharedValueFlags, PositionFlags, ContextFlags, SkipFlags, ShiftFlags, LayerScaleFlags, ResidualFlags, NormFlags, PlanFlags
 ):
     """Every flag of a layer stack; those of its parts by the prefixes `attn_`, `cross_attn_` and `ff_`."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -243,6 +245,7 @@ def training_cases() -> list[Case]:
 
 
 DECODERS, ENCODERS = stack_cases(Decoder), stack_cases(Encoder)
+STACKS = [(Decoder, case) for case in DECODERS] + [(Encoder, case) for case in ENCODERS]
 assert {case.name for case in stack_cases(Decoder)} >= {e.name for e in catalogue(Decoder.config_class) if e.example}
 
 
@@ -252,6 +255,16 @@ CANNOT_REWIND = ('shift_tokens', 'attn_selective', 'attn_hybrid_module')  # what
 def cannot_rewind(case: Case) -> str | None:
     """The flag that cannot take tokens back, if there is one."""
     return next((name for name in CANNOT_REWIND if name in case.stack), None)
+
+
+def named(value: Any) -> str:
+    """What a test is called after its case."""
+    return value.__name__ if isinstance(value, type) else str(value)
+
+
+def part(cases: list[Any], count: int) -> list[Any]:
+    """As many seeded ones, the same in every process; with PAIRS=all, as in `make pairs`, all of them."""
+    return cases if os.environ.get('PAIRS') == 'all' or count >= len(cases) else random.Random(0).sample(cases, count)
 
 
 def perturb(module: nn.Module) -> None:
@@ -309,6 +322,17 @@ def context_of(case: Case, rows: slice = slice(None), cols: slice = slice(None),
 
 def drawn(seed: int, length: int, width: int) -> Tensor:
     return torch.randn(BATCH, length, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def sized(case: Case, copies: int, n: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """The tokens and what goes with them, for so many times the rows and for the first `n` tokens."""
+    again = lambda t: t.repeat(copies, *[1] * (t.ndim - 1))
+    return again(embeddings()[:, :n]), {name: again(t) for name, t in so_far(context_of(case), n).items()}
+
+
+def open_sizes(name: str, t: Tensor) -> tuple[int, ...]:
+    """The axes of an input that may have any size: the batch, and the tokens where there are any."""
+    return (0, 1) if t.ndim == 3 or name in ('context_pos', 'mask') else (0,)
 
 
 def so_far(inputs: dict[str, Any], n: int) -> dict[str, Any]:

@@ -44,24 +44,24 @@ MODELS = [*wrapper_cases(), *training_cases()]
 SAME_NUMBERS = {  # flags that promise not to change a number, and why
     'defaults': 'nothing is switched on',
     'flash': 'another backend',
+    'onnxable': 'another backend',
     'attend_sdp_kwargs': 'other kernels of a backend',
     'norm_add_unit_offset': 'another way to store the same gains',
     'zero_init_output': 'another start of the same function',
     'zero_init_branch_output': 'another start of the same function',
     'dropout': 'only in training',
+    'checkpoint': 'what is kept of a layer, and what is computed again',
     'layerscale_init_value': 'another start of the same function',
     'straight_through': 'only in the gradient',
 }
 ACCEPTED = {  # flags without an example that promise the same: a value that is not the default, and why
     'pre_norm_has_final_norm': (False, 'had no effect in 2.0.1 either'),
     'disable_abs_pos_emb': (True, 'concerns the model around the stack'),
-    'attn_onnxable': (True, 'masks can always be exported'),
-    'cross_attn_onnxable': (True, 'masks can always be exported'),
 }
 NO_EXAMPLE = {  # flags that there is nothing to switch on for
     'dim', 'depth', 'num_tokens', 'max_seq_len', 'attn_layers', 'net', 'ignore_index', 'pad_value', 'token_emb', 'to_logits',
     'max_mem_len', 'shift_mem_down', 'pre_norm_has_final_norm', 'disable_abs_pos_emb', 'attn_dim_out', 'cross_attn_dim_out', 'ff_dim_out',
-    'attn_hybrid_mask_kwarg', 'attn_onnxable', 'cross_attn_onnxable', 'mask_id', 'token_critic', 'model', 'dim_in', 'dim_hidden',
+    'attn_hybrid_mask_kwarg', 'mask_id', 'token_critic', 'model', 'dim_in', 'dim_hidden',
     'dim_out', 'dim_model',
 }  # fmt: skip
 ALL = (

@@ -95,7 +95,7 @@ class Attend(nn.Module):
         self.sdp_kwargs = {**cfg.attend_sdp_kwargs, **cfg.sdp_kwargs}
         recipe = recipe or Recipe.of(cfg, '')
         self.prefix = recipe.prefix
-        self.backend = choose(recipe, cfg.flash)
+        self.backend = choose(recipe, False if cfg.onnxable and cfg.flash is None else cfg.flash)
         self.kernels()  # an error where none is left
         self.normalise = make_normaliser(cfg)
         self.attn_dropout = nn.Dropout(cfg.dropout)

@@ -245,7 +245,7 @@ class Attention(Storable, nn.Module):
 
     def with_first_values(self, v: Tensor, x: Tensor, depth: Depth | None, given: Tensor | None = None) -> Tensor:
         """Values (b, g, j, e) mixed with those of the first layer, or with `given` ones; `x` (b, j, dim) decides the shares."""
-        first = given if depth is None else depth.values.setdefault(self.kind, v)
+        first = given if depth is None else depth.first_values(self.kind, v)
         if first is None or first is v:
             return v
         return mix_values(v, first, 0.5 if self.to_value_residual_mix is None else self.to_value_residual_mix(x))

@@ -51,7 +51,7 @@ class BackendFlags(Config):
     attend_sdp_kwargs: dict = flag(
         {}, f'Fused kernels that may be used: {", ".join(KERNELS)}.', example={'flash': True, 'attend_sdp_kwargs': {'enable_math': True}}
     )
-    onnxable: bool = flag(False, 'Accepted as in 2.0.1: masks are always built in a way that ONNX can express.', example={})
+    onnxable: bool = flag(False, 'Where `flash` leaves the choice, the reference: ONNX can express all that it does.')
 
     rules: ClassVar[Rules] = (
         demands('attend_sdp_kwargs', lambda c: set(c.attend_sdp_kwargs) <= set(KERNELS), f'expected keys are {", ".join(KERNELS)}.'),

@@ -51,7 +51,7 @@ Normaliser = Callable[[Tensor], Tensor]
 def one_hot_straight_through(scores: Tensor, normalise: Normaliser = partial(F.softmax, dim=-1)) -> Tensor:
     """All weight on the largest score; the gradient is that of `normalise`."""
     soft = normalise(scores)
-    hard = F.one_hot(scores.argmax(dim=-1), scores.shape[-1]).to(soft.dtype)
+    hard = torch.zeros_like(soft).scatter(-1, scores.argmax(dim=-1, keepdim=True), 1.0)
     return hard + soft - soft.detach()
 
 

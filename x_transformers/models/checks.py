@@ -158,7 +158,7 @@ def check_stack(model: Any, x: Tensor, ask: Ask) -> None:
         known -= {'attn_mask', 'attn_bias'}
     inputs = {name: value for name, value in ask.stack.items() if name in known}
     if ask.stack.get('prefix_attn_len') is not None:
-        check_prefix(ask.stack['prefix_attn_len'], len(x))
+        check_prefix(ask.stack['prefix_attn_len'], x.shape[0])
     dtype = next((p.dtype for p in stack.parameters()), None)
     probe = torch.empty((), device=x.device, dtype=dtype).expand(*x.shape[:2], stack.dim)
     steps = stack.plan.steps(ask.stack.get('layers_execute_order'))
