@@ -19,6 +19,14 @@ from x_transformers.errors import InputError
 from x_transformers.flags import Config, Rules, at_most_one, demands, excludes, flag, pick
 
 
+LEAST = {torch.float16: 1e-3}  # length below which a vector counts as zero; 1e-12, torch's own, is none in float16
+
+
+def unit(x: Tensor) -> Tensor:
+    """Unit length of the last axis; zeros stay zeros."""
+    return F.normalize(x, dim=-1, eps=LEAST.get(x.dtype, 1e-12))
+
+
 class LayerNorm(nn.Module):
     """Zero mean and unit variance over features, times a learned gain.
 
@@ -45,7 +53,7 @@ class ScaleNorm(nn.Module):
         self.g = nn.Parameter(torch.full((1,), 1.0 - unit_offset))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(x, dim=-1) * (self.scale * (self.g + float(self.unit_offset)))
+        return unit(x) * (self.scale * (self.g + float(self.unit_offset)))
 
 
 class RMSNorm(nn.Module):
@@ -58,7 +66,7 @@ class RMSNorm(nn.Module):
         self.g = nn.Parameter(torch.full((dim,), 1.0 - unit_offset))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(x, dim=-1) * (self.scale * (self.g + float(self.unit_offset)))
+        return unit(x) * (self.scale * (self.g + float(self.unit_offset)))
 
 
 class SimpleRMSNorm(nn.Module):
@@ -69,7 +77,7 @@ class SimpleRMSNorm(nn.Module):
         self.scale = dim**0.5
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(x, dim=-1) * self.scale
+        return unit(x) * self.scale
 
 
 class MultiheadRMSNorm(nn.Module):
@@ -118,7 +126,7 @@ class AdaptiveRMSNorm(AdaptiveGain):
         self.scale = dim**0.5
 
     def forward(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        return F.normalize(x, dim=-1) * self.scale * self.gain(condition)
+        return unit(x) * self.scale * self.gain(condition)
 
 
 class Unchanged(nn.Module):

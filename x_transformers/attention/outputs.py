@@ -70,13 +70,13 @@ LEAST = 1e-20  # of a sum of exponentials, before its logarithm
 
 
 def laser_values(v: Tensor, bound: float) -> Tensor:
-    """What LASER weighs in place of values."""
-    return softclamp(v, bound).exp()
+    """What LASER weighs in place of values. In float16 the bound is 11, whose exponential is still a number."""
+    return softclamp(v, min(bound, 11.0) if v.dtype == torch.float16 else bound).exp()
 
 
 def laser_output(out: Tensor) -> Tensor:
-    """Back from weighed exponentials."""
-    return out.clamp(min=LEAST).log()
+    """Back from weighed exponentials; in float16 the least of them is what is still no zero."""
+    return out.clamp(min=max(LEAST, torch.finfo(out.dtype).tiny)).log()
 
 
 def naive_laser(weights: Tensor, v: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from einops import einsum, rearrange
 from torch import Tensor
 
 from x_transformers.flags import Config, Rules, demands, excludes, flag
+from x_transformers.norms import unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +145,8 @@ def merge_heads(t: Tensor) -> Tensor:
 def l2norm(t: Tensor, groups: int = 1) -> Tensor:
     """Unit length of each of `groups` equal parts of the last axis."""
     if groups == 1:
-        return F.normalize(t, dim=-1)
-    return F.normalize(t.unflatten(-1, (groups, -1)), dim=-1).flatten(-2)
+        return unit(t)
+    return unit(t.unflatten(-1, (groups, -1))).flatten(-2)
 
 
 def absorb_queries(q: Tensor, to_k: Tensor, width: int, subheads: int) -> Tensor:
