@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from x_transformers.context import dropout_seq
 from x_transformers.errors import InputError
-from x_transformers.flags import Config, configured, flag, group
+from x_transformers.flags import Config, Rules, configured, demands, flag, group
 from x_transformers.inputs import expect, expect_optional
 from x_transformers.layers import Decoder, Encoder
 from x_transformers.layers_config import DecoderConfig, EncoderConfig
@@ -58,6 +58,14 @@ class EncoderDecoderConfig(Config):
     )
     enc: EncoderSide = group(EncoderSide, 'enc_', shares=('dim',), fixes={'causal': False, 'return_only_embed': True})
     dec: DecoderSide = group(DecoderSide, 'dec_', shares=('dim',), fixes={'causal': True, 'cross_attend': True})
+
+    rules: ClassVar[Rules] = (
+        demands(
+            'dec_cross_attn_dim_context',
+            lambda c: c.dec.cross_attn.dim_context == c.dim,
+            'the context is what the encoder puts out, which is as wide as dim. Leave it out.',
+        ),
+    )
 
 
 @configured(EncoderDecoderConfig)
