@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from subjects import CONTEXT, DIM, EVERY, LENGTH, ROWS, SECOND, STACK, Case, Subject, cast, ids, parameters_that_run
+from subjects import CONTEXT, EVERY, LENGTH, ROWS, SECOND, START, Case, Subject, cast, ids, parameters_that_run
 from torch import Tensor
 
 from x_transformers import XTransformer
 from x_transformers.errors import DecodeError, InputError
 
 BOUND, EXACT = 1e-10, 1e-12
-START = torch.tensor([0, 4])  # left padding of the two rows
 SHORT = 7  # tokens of the second row where it is padded on the right
 RIGHT = torch.arange(LENGTH) < torch.tensor([[LENGTH], [SHORT]])
 FEW = 3  # context tokens of the second row where its context is padded
@@ -90,6 +89,36 @@ def chooses_its_backend(s: Subject) -> str | None:
     return 'it says itself which backend runs' if any(name.endswith('attn_flash') for name in s.case.keywords) else None
 
 
+# ---------------------------------------------------------------------- writing
+
+
+def written(s: Subject, which: slice = EVERY, ragged: bool = True, cache_kv: bool = True) -> Tensor:
+    """Three tokens behind prompts of 3 and 5; the second source of an encoder-decoder has 3 tokens. A row alone has no padding."""
+    lens, prompt = torch.tensor([3, 5]), ids(9, 5)
+    given: dict[str, Any] = {'prompt_lens': lens} if ragged else {}
+    if not ragged and which != EVERY:
+        prompt = prompt[:, : lens[which]]
+    if not isinstance(s.model, XTransformer):
+        return s.model.generate(prompt[which], 3, temperature=0.0, cache_kv=cache_kv, **given, **s.beside(which))
+    tokens, followed = s.source
+    masked = not reads_neighbours_in(s)
+    if masked and which == SECOND:
+        tokens = tokens[:, :FEW]
+    given |= {'mask': SEEN} if masked and which == EVERY else {}
+    given |= {f'src_{name}': t[which] for name, t in followed.items()} | {name: t[which] for name, t in s.followed.items()}
+    return s.model.generate(tokens[which], prompt[which], 3, temperature=0.0, cache_kv=cache_kv, **given)
+
+
+def reads_neighbours_in(s: Subject) -> bool:
+    """Whether the encoder of an encoder-decoder is shifted: see `right`."""
+    return any(s.model.encoder.attn_layers.plan.shifts)
+
+
+def together(s: Subject) -> Tensor:
+    """What both rows write by state, in one batch."""
+    return s.once('written', lambda: written(s, ragged=reads_rows_of_one_length(s) is None))
+
+
 # ---------------------------------------------------------------------- the laws
 
 
@@ -117,19 +146,19 @@ def pieces(s: Subject) -> None:
         return
     beside = s.beside()
     with torch.no_grad():
-        for sizes, capacity in ((sizes_of(s), None), (sizes_of(s), LENGTH), ([LENGTH], None)):
+        for sizes, capacity in ((sizes_of(s), None), ([LENGTH], LENGTH)):
             out, _ = s.cut(sizes, s.net.empty_state(capacity=capacity), **beside)
             assert apart(out, s.whole) < BOUND, (sizes, capacity)
-        padded = s.run(s.given, seq_start_pos=START, **beside)
         sizes = [SHORT, *(n for n in sizes_of(s) if n != SHORT)] if s.net.num_memory_tokens else sizes_of(s)
-        out, states = s.cut(sizes, s.net.empty_state(), seq_start_pos=START, **beside)
-        assert max(apart(out[0], padded[0]), apart(out[1, 4:], padded[1, 4:])) < BOUND, sizes
-        at = sum(sizes[:2])
+        out, _ = s.cut(sizes, s.net.empty_state(capacity=LENGTH), seq_start_pos=START, **beside)
+        assert max(apart(out[0], s.padded[0]), apart(out[1, 4:], s.padded[1, 4:])) < BOUND, sizes
+        growing, at = s.net.empty_state(), sum(sizes[:2])
+        _, growing = s.run(s.part(EVERY, slice(at)), state=growing, return_state=True, seq_start_pos=START, **beside)
         rest = {name: t.flip(0) for name, t in s.part(EVERY, slice(at, None)).items()}
         turned = {name: t.flip(0) if isinstance(t, Tensor) else t for name, t in beside.items()}
-        swapped, _ = s.run(rest, state=states[1].reorder(torch.tensor([1, 0])), return_state=True, seq_start_pos=START.flip(0), **turned)
+        swapped, _ = s.run(rest, state=growing.reorder(torch.tensor([1, 0])), return_state=True, seq_start_pos=START.flip(0), **turned)
         begin = max(at, 4)  # what padding puts out is of no interest
-        assert apart(swapped.flip(0)[:, begin - at :], padded[:, begin:]) < BOUND
+        assert apart(swapped.flip(0)[:, begin - at :], s.padded[:, begin:]) < BOUND, at
 
 
 def sizes_of(s: Subject) -> list[int]:
@@ -141,15 +170,13 @@ def sizes_of(s: Subject) -> list[int]:
 
 @law('Written by state, tokens are those of the whole window each time.', writes_nothing)
 def generated(s: Subject) -> None:
-    raggedly = reads_rows_of_one_length(s) is None
-    assert torch.equal(written(s, raggedly, EVERY), written(s, raggedly, EVERY, cache_kv=False))
+    assert torch.equal(together(s), written(s, ragged=reads_rows_of_one_length(s) is None, cache_kv=False))
 
 
 @law('Ragged prompts, and padded sources, write what each row writes alone.', writes_no_ragged_rows)
 def ragged(s: Subject) -> None:
-    together = written(s, True, EVERY)
     for row in range(ROWS):
-        assert torch.equal(together[row : row + 1], written(s, False, slice(row, row + 1)))
+        assert torch.equal(together(s)[row : row + 1], written(s, slice(row, row + 1), ragged=False))
 
 
 @law('Nothing before a changed token moves.', has_no_tokens_out)
@@ -174,9 +201,8 @@ def gradient(s: Subject) -> None:
 @law('A row padded on the left gives what it gives alone.', reads_rows_of_one_length)
 def left(s: Subject) -> None:
     with torch.no_grad():
-        padded = s.run(s.given, seq_start_pos=START, **s.beside())
         alone = s.run(s.part(SECOND, slice(4, None)), **s.beside(SECOND))
-    assert apart(padded[SECOND] if s.pooled else padded[SECOND, 4:], alone) < BOUND
+    assert apart(s.padded[SECOND] if s.pooled else s.padded[SECOND, 4:], alone) < BOUND
 
 
 def reads_neighbours(s: Subject) -> str | None:
@@ -262,31 +288,6 @@ def reached(s: Subject) -> None:
     s.loss(s.model, s.given).backward()
     found = parameters_that_run(s.model, s.stack)
     assert [name for name, p in found.items() if p.grad is None or not p.grad.isfinite().all()] == []
-
-
-# ---------------------------------------------------------------------- writing
-
-
-def written(s: Subject, ragged: bool, which: slice, cache_kv: bool = True) -> Tensor:
-    """Three tokens behind prompts of 3 and 5; the second source of an encoder-decoder has 3 tokens. A row alone has no padding."""
-    lens, prompt = torch.tensor([3, 5]), ids(9, 5)
-    given: dict[str, Any] = {'prompt_lens': lens} if ragged else {}
-    if not ragged and which != EVERY:
-        prompt = prompt[:, : lens[which]]
-    if not isinstance(s.model, XTransformer):
-        return s.model.generate(prompt[which], 3, temperature=0.0, cache_kv=cache_kv, **given, **s.beside(which))
-    tokens, followed = s.source
-    masked = not reads_neighbours_in(s)
-    if masked and which == SECOND:
-        tokens = tokens[:, :FEW]
-    given |= {'mask': SEEN} if masked and which == EVERY else {}
-    given |= {f'src_{name}': t[which] for name, t in followed.items()} | {name: t[which] for name, t in s.followed.items()}
-    return s.model.generate(tokens[which], prompt[which], 3, temperature=0.0, cache_kv=cache_kv, **given)
-
-
-def reads_neighbours_in(s: Subject) -> bool:
-    """Whether the encoder of an encoder-decoder is shifted: see `right`."""
-    return any(s.model.encoder.attn_layers.plan.shifts)
 
 
 def verdict(case: Case) -> dict[str, str | None]:

@@ -11,7 +11,7 @@ import random
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from x_transformers.state import map_tensors, tensors
 DIM, LENGTH, ROWS, CONTEXT = 16, 12, 2, 5
 STACK = {'dim': DIM, 'depth': 2, 'heads': 4, 'attn_dim_head': 12}
 SECOND = slice(1, 2)
+START = torch.tensor([0, 4])  # left padding of the two rows
 EVERY = slice(None)
 Given = dict[str, Tensor]
 
@@ -46,7 +47,14 @@ def flags_of(*kinds: Any) -> dict[str, Entry]:
 STACK_FLAGS = flags_of(Decoder)
 MODEL_FLAGS = flags_of(TransformerWrapper, AutoregressiveWrapper)
 TRAINING_FLAGS = flags_of(AutoregressiveWrapper)
-CROSS = ('cross_',)  # how flags begin that concern a context
+CROSS = ('cross_', 'only_cross')  # how flags begin that concern a context
+WITH_CONTEXT = {'custom_layers': ('a', 'c', 'f', 'f', 'c', 'a'), 'par_ratio': 3}  # examples must have room for a look at it
+
+
+@cache
+def example_of(name: str) -> dict[str, Any]:
+    """The smallest keywords that switch a flag on."""
+    return (STACK_FLAGS.get(name) or MODEL_FLAGS[name]).example or {}
 
 
 @dataclass(frozen=True)
@@ -62,22 +70,15 @@ class Case:
 
     @cached_property
     def keywords(self) -> dict[str, Any]:
-        """All that is switched on, each by its public name."""
+        """All that is switched on, each by its public name; a flag's own value counts more than what the example of another needs."""
         if self.given is not None:
             return self.given
-        found: dict[str, Any] = {}
-        for name in self.flags:
-            entry = STACK_FLAGS.get(name) or MODEL_FLAGS[name]
-            found |= entry.example or {}
-            if name.startswith(CROSS):
-                found['cross_attend'] = True
-        return found
-
-    @property
-    def contradicts(self) -> bool:
-        """Whether the examples want different values of one flag, so that they cannot be on together as they are."""
-        examples = [(STACK_FLAGS.get(name) or MODEL_FLAGS[name]).example or {} for name in self.flags]
-        return any(self.keywords[name] is not value and self.keywords[name] != value for each in examples for name, value in each.items())
+        examples = [example_of(name) for name in self.flags]
+        found = {name: value for each in examples for name, value in each.items()}
+        found |= {name: each[name] for name, each in zip(self.flags, examples, strict=True)}
+        if self.kind == 'encoder-decoder' or any(name.startswith(CROSS) for name in found):
+            found['cross_attend'] = True
+        return {**found, **{name: value for name, value in WITH_CONTEXT.items() if name in found and found.get('cross_attend')}}
 
     @property
     def seed(self) -> int:
@@ -123,7 +124,7 @@ def around(case: Case, **more: Any) -> AutoregressiveWrapper:
 def sides(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
     """What encoder and decoder hold: all flags, but those that only a decoder can have."""
     whole = {name: value for name, value in case.stack.items() if name != 'dim'}
-    source = {name: value for name, value in whole.items() if not name.startswith(CROSS) and name != 'only_cross'}
+    source = {name: STACK_FLAGS[name].example[name] if name in WITH_CONTEXT else value for name, value in whole.items() if not name.startswith(CROSS)}
     return ({name: value for name, value in STACK.items() if name != 'dim'} if refused(Encoder, source) else source), whole
 
 
@@ -163,6 +164,7 @@ class Subject:
         self.draw = random.Random(case.seed)
         self.model = in_float64(partial(KINDS[case.kind], case))
         self.net, self.stack = self.parts(self.model)
+        self.made: dict[str, Any] = {}
 
     def parts(self, model: Any) -> tuple[Any, Any]:
         """The model over tokens that laws ask, and its layer stack."""
@@ -261,6 +263,12 @@ class Subject:
             return self.run(self.given, **self.beside())
 
     @cached_property
+    def padded(self) -> Tensor:
+        """Everything in one call, the second row padded on the left."""
+        with torch.no_grad():
+            return self.run(self.given, seq_start_pos=START, **self.beside())
+
+    @cached_property
     def alone(self) -> Tensor:
         """The second row by itself."""
         with torch.no_grad():
@@ -276,6 +284,12 @@ class Subject:
     def spare(self) -> Any:
         """The same model again, from its config and its state dict. The last law that takes it casts it."""
         return self.twin()
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What several laws look at."""
+        if name not in self.made:
+            self.made[name] = make()
+        return self.made[name]
 
     def cut(self, sizes: list[int], state: Any, **beside: Any) -> tuple[Tensor, list[Any]]:
         """Outputs of a sequence run in pieces with the state passed on, and the state after each piece."""
