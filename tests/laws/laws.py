@@ -85,8 +85,10 @@ def writes_no_ragged_rows(s: Subject) -> str | None:
     return writes_nothing(s) or reads_rows_of_one_length(s)
 
 
-def chooses_its_backend(s: Subject) -> str | None:
-    return 'it says itself which backend runs' if any(name.endswith('attn_flash') for name in s.case.keywords) else None
+def has_no_choice(s: Subject) -> str | None:
+    if any(name.endswith('attn_flash') for name in s.case.keywords):
+        return 'it says itself which backend runs'
+    return None if s.fused else 'the reference alone computes what its flags ask for'
 
 
 # ---------------------------------------------------------------------- writing
@@ -251,7 +253,7 @@ def hidden(s: Subject) -> None:
         assert all(t.grad is None or t.grad.isfinite().all() for t in (x, *net.parameters())), dtype
 
 
-@law('Fused kernels give the numbers and gradients of the reference.', chooses_its_backend)
+@law('Fused kernels give the numbers and gradients of the reference.', has_no_choice)
 def backends(s: Subject) -> None:
     padding = {'mask': RIGHT} if reads_rows_of_one_length(s) or s.draw.random() < 0.5 else {'seq_start_pos': START}
     beside = {**padding, **({'context_mask': SEEN} if s.looks else {})}

@@ -11,7 +11,7 @@ import random
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -19,8 +19,11 @@ from law_cases import VOCABULARY, perturb
 from torch import Tensor, nn
 
 from x_transformers import AutoregressiveWrapper, Decoder, Encoder, TransformerWrapper, XTransformer
+from x_transformers.attention.attend import Attend
+from x_transformers.attention.backends import Reference
 from x_transformers.errors import FlagError
 from x_transformers.flags import Entry, catalogue
+from x_transformers.flags.__main__ import WITH_CONTEXT, joined
 from x_transformers.state import map_tensors, tensors
 
 DIM, LENGTH, ROWS, CONTEXT = 16, 12, 2, 5
@@ -48,13 +51,6 @@ STACK_FLAGS = flags_of(Decoder)
 MODEL_FLAGS = flags_of(TransformerWrapper, AutoregressiveWrapper)
 TRAINING_FLAGS = flags_of(AutoregressiveWrapper)
 CROSS = ('cross_', 'only_cross')  # how flags begin that concern a context
-WITH_CONTEXT = {'custom_layers': ('a', 'c', 'f', 'f', 'c', 'a'), 'par_ratio': 3}  # examples must have room for a look at it
-
-
-@cache
-def example_of(name: str) -> dict[str, Any]:
-    """The smallest keywords that switch a flag on."""
-    return (STACK_FLAGS.get(name) or MODEL_FLAGS[name]).example or {}
 
 
 @dataclass(frozen=True)
@@ -73,12 +69,7 @@ class Case:
         """All that is switched on, each by its public name; a flag's own value counts more than what the example of another needs."""
         if self.given is not None:
             return self.given
-        examples = [example_of(name) for name in self.flags]
-        found = {name: value for each in examples for name, value in each.items()}
-        found |= {name: each[name] for name, each in zip(self.flags, examples, strict=True)}
-        if self.kind == 'encoder-decoder' or any(name.startswith(CROSS) for name in found):
-            found['cross_attend'] = True
-        return {**found, **{name: value for name, value in WITH_CONTEXT.items() if name in found and found.get('cross_attend')}}
+        return joined([STACK_FLAGS.get(name) or MODEL_FLAGS[name] for name in self.flags], context=self.kind == 'encoder-decoder')
 
     @property
     def seed(self) -> int:
@@ -186,6 +177,11 @@ class Subject:
     def looks(self) -> bool:
         """Whether the stack looks at a context."""
         return bool(self.stack.cross_attend)
+
+    @cached_property
+    def fused(self) -> bool:
+        """Whether a fused kernel computes any attention."""
+        return any(not isinstance(part.backend, Reference) for part in self.model.modules() if isinstance(part, Attend))
 
     # ------------------------------------------------------------------ what it is given
 
@@ -316,7 +312,7 @@ class Subject:
 
     def twin(self, flash: bool | None = None) -> Any:
         """The same model again, from its config and its state dict; with the reference for attention where `flash` is False."""
-        twin = in_float64(lambda: rebuilt(self.model, {} if flash is None else {'attn_flash': flash, 'cross_attn_flash': flash}))
+        twin = rebuilt(self.model, {} if flash is None else {'attn_flash': flash, 'cross_attn_flash': flash}).double().eval()
         twin.load_state_dict(self.model.state_dict(), strict=True)
         return twin
 

@@ -96,8 +96,8 @@ class PositionFlags(Config):
     )
 
     rules: ClassVar[Rules] = (
-        keywords_of('rel_pos_kwargs', keywords_taken),
         at_most_one('alibi_pos_bias', 'rel_pos_bias', 'dynamic_pos_bias'),
+        keywords_of('rel_pos_kwargs', keywords_taken, 'alibi_pos_bias', 'rel_pos_bias', 'dynamic_pos_bias'),
         demands(
             'rotary_xpos', lambda c: c.causal, 'its decay is meaningful looking back only. Use a Decoder, or {prefix}rotary_pos_emb=True.'
         ),
