@@ -288,7 +288,7 @@ def repeated(s: Subject) -> None:
 def reached(s: Subject) -> None:
     s.model.zero_grad()
     s.loss(s.model, s.given).backward()
-    found = parameters_that_run(s.model, s.stack)
+    found = parameters_that_run(s.model)
     assert [name for name, p in found.items() if p.grad is None or not p.grad.isfinite().all()] == []
 
 

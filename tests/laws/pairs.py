@@ -64,27 +64,24 @@ def judged(case: Case) -> dict[str, Any]:
     try:
         return {'laws': verdict(case)}
     except FlagError as error:
-        unnamed = [name for name in case.flags if not speaks_of(str(error), case.kind, name)]
-        if unnamed and not any(refused_alone(kind, name) for name in case.flags for kind in stacks_of(case)):
-            raise AssertionError(f'{case} is refused without a word about {unnamed[0]}: {error}') from error
+        named = tuple(name for name in case.flags if speaks_of(str(error), case.kind, name))
+        if not named or not refused(case.kind, named):
+            raise AssertionError(f'{case} is refused for what {named} do not explain: {error}') from error
         return {'refused': str(error)}
 
 
 def speaks_of(message: str, kind: str, name: str) -> bool:
-    """Whether a refusal names a flag, or what switches it on; what is said of cross-attention may be inherited."""
-    return any(key in message for key in Case(kind, (name,)).keywords)
-
-
-def stacks_of(case: Case) -> tuple[str, ...]:
-    """The kinds of model that can be to blame; CLS tokens are those of an encoder."""
-    return (case.kind, 'encoder') if case.on('use_cls_token') else (case.kind,)
+    """Whether a refusal names a flag or what switches it on. What is said of cross-attention may be inherited; where CLS tokens
+    are on, the stack is an encoder, which names itself.
+    """
+    return name in ('use_cls_token', 'num_cls_tokens') or any(key in message for key in Case(kind, (name,)).keywords)
 
 
 @cache
-def refused_alone(kind: str, name: str) -> bool:
-    """Whether a flag is refused whatever else is on."""
+def refused(kind: str, flags: tuple[str, ...]) -> bool:
+    """Whether these flags are refused whatever else is on."""
     try:
-        KINDS[kind](Case(kind, (name,)))
+        KINDS[kind](Case(kind, flags))
     except FlagError:
         return True
     return False

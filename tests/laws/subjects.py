@@ -24,6 +24,7 @@ from x_transformers.attention.backends import Reference
 from x_transformers.errors import FlagError
 from x_transformers.flags import Entry, catalogue
 from x_transformers.flags.__main__ import WITH_CONTEXT, joined
+from x_transformers.layers import AttentionLayers
 from x_transformers.state import map_tensors, tensors
 
 DIM, LENGTH, ROWS, CONTEXT = 16, 12, 2, 5
@@ -335,8 +336,10 @@ def cast(t: Any, dtype: torch.dtype) -> Any:
     return map_tensors(lambda each: each.to(dtype) if each.is_floating_point() else each, t)
 
 
-def parameters_that_run(model: nn.Module, stack: Any) -> dict[str, Tensor]:
+def parameters_that_run(model: nn.Module) -> dict[str, Tensor]:
     """The parameters that training reaches: layers that `layers_execute_order` leaves out do not run."""
-    idle = {f'layers.{index}.' for index in range(len(stack.layers))} - {f'layers.{index}.' for index in stack.plan.order}
-    silent = {id(p) for name, p in stack.named_parameters() if name.startswith(tuple(idle))}
+    silent: set[int] = set()
+    for stack in (part for part in model.modules() if isinstance(part, AttentionLayers)):
+        idle = [layer for at, layer in enumerate(stack.layers) if at not in stack.plan.order]
+        silent |= {id(p) for layer in idle for p in layer.parameters()}
     return {name: p for name, p in model.named_parameters() if p.requires_grad and id(p) not in silent}
