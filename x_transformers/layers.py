@@ -90,7 +90,8 @@ class AttentionLayers(Storable, nn.Module):
         self.rel_pos = make_bias(cfg)
         if self.rel_pos is not None and not self.num_attn_layers:
             on = next(name for name in ('rel_pos_bias', 'dynamic_pos_bias', 'alibi_pos_bias') if getattr(cfg, name))
-            raise FlagError(f'{on}=True needs self-attention, and the layers are {self.plan}; leave it out, or add self-attention')
+            why = ' (only_cross=True)' if cfg.only_cross else ''
+            raise FlagError(f'{on}=True needs self-attention, and the layers are {self.plan}{why}; leave it out, or add self-attention')
         self.adaptive_mlp = make_condition_mlp(cfg) if cfg.need_condition else Unchanged()
         ends_normed = cfg.norms_first or cfg.resi_dual
         self.final_norm = make_norm(cfg, cfg.dim) if ends_normed else Unchanged()

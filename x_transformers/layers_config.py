@@ -62,14 +62,16 @@ class LayersConfig(
     rules: ClassVar[Rules] = (
         demands('ff_dim_out', lambda c: c.ff.dim_out == c.dim, 'in a layer stack every branch is as wide as the stream. Leave it out.'),
         demands('attn_dim_out', lambda c: c.attn.dim_out == c.dim, 'in a layer stack every branch is as wide as the stream. Leave it out.'),
-        excludes(
-            'rotary_xpos', 'attn_l2_distance', 'its factors cancel in products only, not in distances. Use {prefix}rotary_pos_emb=True.'
+        *(
+            excludes('rotary_xpos', f'{kind}_{name}', f'{because} Use {{prefix}}rotary_pos_emb=True.')
+            for kind in ('attn', 'cross_attn')
+            for name, because in (
+                ('l2_distance', 'its factors cancel in products only, not in distances.'),
+                ('num_mem_kv', 'learned keys have no position for its decay to cancel at.'),
+            )
         ),
         excludes(
             'rotary_xpos', 'attn_use_cope', 'its factors cancel in products of queries with keys only. Use {prefix}rotary_pos_emb=True.'
-        ),
-        excludes(
-            'rotary_xpos', 'attn_num_mem_kv', 'learned keys have no position for its decay to cancel at. Use {prefix}rotary_pos_emb=True.'
         ),
         excludes('attn_use_latent_kv', 'qkv_receive_diff_residuals', 'keys and values share one latent. Keep one.'),
         *(

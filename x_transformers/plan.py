@@ -140,6 +140,11 @@ def plan(cfg: Any) -> Plan:
             f"custom_layers={cfg.custom_layers!r} has cross-attention ('c') without cross_attend=True: it would look at its own "
             'tokens, later ones too. Set cross_attend=True and give a context.'
         )
+    if cfg.cross_attend and 'c' not in kinds:
+        raise FlagError(
+            f"custom_layers={cfg.custom_layers!r} has no cross-attention ('c'), so cross_attend=True would do nothing and the context go "
+            'unread. Write a c among the layers, or leave out cross_attend.'
+        )
     per_layer = lambda name: spread(name, getattr(cfg, name), len(kinds))
     skips = unet(len(kinds), block_length) if cfg.unet_skips else (None,) * len(kinds)
     made = Plan(kinds, order, block_length, per_layer('shift_tokens'), per_layer('layer_dropout'), skips)
@@ -193,7 +198,8 @@ def par_layout(block: tuple[str, ...], depth: int, ratio: int) -> tuple[str, ...
     groups, early = total // ratio, 2 * total // 3
     width = (early + early // groups) // groups
     if len(attention) > width:
-        raise FlagError(f'par_ratio={ratio} leaves groups of {width} layers, too few for {len(attention)} attentions; raise it')
+        both = '' if len(attention) == 1 else ' of a block with cross_attend=True'
+        raise FlagError(f'par_ratio={ratio} leaves groups of {width} layers, too few for {len(attention)} attentions{both}; raise it')
     front = (attention + ('f',) * (width - len(attention))) * groups
     return front + ('f',) * max(0, total - len(front))
 

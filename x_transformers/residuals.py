@@ -198,8 +198,8 @@ class ResidualFlags(Config):
     )
 
     rules: ClassVar[Rules] = (
-        keywords_of('residual_fn_kwargs', keywords_taken),
         at_most_one('gate_residual', 'resi_dual', 'num_residual_streams'),
+        keywords_of('residual_fn_kwargs', keywords_taken, 'gate_residual', 'resi_dual', 'num_residual_streams'),
         demands(
             'qkv_receive_diff_residuals',
             lambda c: c.num_residual_streams > 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from x_transformers.attention.backends import BackendFlags
 from x_transformers.attention.hybrid import HybridFlags
@@ -12,7 +13,7 @@ from x_transformers.attention.normalise import NormaliserFlags
 from x_transformers.attention.outputs import OutputFlags
 from x_transformers.attention.project import ProjectFlags
 from x_transformers.attention.scores import ScoreFlags
-from x_transformers.flags import flag
+from x_transformers.flags import Rules, excludes, flag
 from x_transformers.positions.cope import CopeFlags
 from x_transformers.positions.forgetting import ForgettingFlags
 
@@ -42,6 +43,11 @@ class AttentionConfig(
         'laser_softclamp_value', 'qkv_receive_diff_residuals', 'use_latent_q', 'dim_latent_q', 'use_latent_kv', 'dim_latent_kv',
         'latent_rope_subheads', 'onnxable', 'attend_sdp_kwargs',
     )  # fmt: skip
+
+    rules: ClassVar[Rules] = tuple(
+        excludes('laser', mixing, 'mixed weights can be negative, and what they weigh then has no logarithm. Leave one out.')
+        for mixing in ('post_talking_heads', 'pre_scale_post_talking_heads')
+    )
 
     @property
     def absorbs_keys(self) -> bool:

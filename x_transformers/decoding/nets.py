@@ -44,11 +44,11 @@ def logits_of(outputs: Any, b: int, n: int | None = None) -> Tensor:
     )
 
 
-def check_outputs(net: nn.Module, who: str) -> None:
-    """A model of ours must be built to put out something for every token; others show it by what they return."""
+def why_no_logits(net: nn.Module) -> str | None:
+    """What keeps a model of ours from logits for every token, by how it is built; others show it by what they return."""
     model = unwrapped(net)
     if torch.compiler.is_compiling() or not isinstance(model, Body) or has_own_forward(net):
-        return
+        return None
     reasons = {
         'return_only_embed=True leaves the model without a head': not model._has_head,
         'num_output_heads gives the model several heads': getattr(model, 'has_multiple_heads', False),
@@ -57,9 +57,13 @@ def check_outputs(net: nn.Module, who: str) -> None:
         'squeeze_out_last_dim=True takes the axis of its single logit': getattr(model, 'squeeze_out_last_dim', False)
         and model.num_logits == 1,
     }
-    for reason, holds in reasons.items():
-        if holds:
-            raise InputError(f'{who} needs one output for every token, but {reason}; build the model without that flag')
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def check_outputs(net: nn.Module, who: str) -> None:
+    """A model must put out logits for every token."""
+    if reason := why_no_logits(net):
+        raise InputError(f'{who} needs one output for every token, but {reason}; build the model without that flag')
 
 
 def check_generator(net: Any) -> None:

@@ -70,13 +70,14 @@ def demands(name: str, holds: Callable[[Any], bool], because: str) -> Rule:
     return rule
 
 
-def keywords_of(name: str, kinds: Callable[[Any], Mapping[str, Any]]) -> Rule:
-    """The dict `name` holds keywords of these kinds; `kinds(config)` is empty where no part takes it."""
+def keywords_of(name: str, kinds: Callable[[Any], Mapping[str, Any]], *choosers: str) -> Rule:
+    """The dict `name` holds keywords of these kinds; `kinds(config)` is empty where no part takes it. `choosers` choose the part."""
 
     def rule(config: Config, prefix: str) -> str | None:
         taken = kinds(config)
         for key, value in getattr(config, name).items() if taken else ():
-            problem = f'{quote(config, prefix, name)} is not possible here: '
+            chosen = next((f' with {quote(config, prefix, other)}' for other in choosers if is_on(config, other)), '')
+            problem = f'{quote(config, prefix, name)} is not possible here{chosen}: '
             if key not in taken:
                 return f'{problem}expected keywords are {", ".join(taken)}, not {key!r}. Other flags decide the rest.'
             if not any(fits(value, kind) for kind in union(taken[key])):

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from x_transformers.decoding.beam import Beams, beam_search, check_beam
 from x_transformers.decoding.generate import Contrast, Source, Way, source_for, tokens
-from x_transformers.decoding.nets import check_generator, check_given, check_outputs
+from x_transformers.decoding.nets import check_generator, check_given, check_outputs, why_no_logits
 from x_transformers.decoding.prompts import Prompts, check_generation, check_lasting, read_prompts
 from x_transformers.decoding.sampling import chosen_filter, pick, top_k
-from x_transformers.errors import InputError, quoted
+from x_transformers.errors import FlagError, InputError, quoted
 from x_transformers.flags import Config, Rules, configured, demands, flag
 from x_transformers.inputs import expect_switch, real
 from x_transformers.storable import Storable
@@ -55,6 +55,9 @@ class AutoregressiveWrapper(Storable, nn.Module):
         super().__init__()
         cfg = self.config = AutoregressiveConfig.of(None, args, keywords)
         expect_token_model('net', cfg.net, 'max_seq_len')
+        concerns = next((name for name in ('mask_prob', 'add_attn_z_loss') if getattr(cfg, name)), None)
+        if concerns and (reason := why_no_logits(cfg.net)):
+            raise FlagError(f'{concerns}={getattr(cfg, concerns)!r} concerns the loss, which there is none of: {reason}. Leave one out.')
         self.net = cfg.net
         self.pad_value = cfg.pad_value
         self.ignore_index = cfg.ignore_index

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from x_transformers.context import dropout_seq
 from x_transformers.errors import InputError
-from x_transformers.flags import Config, configured, flag, group
+from x_transformers.flags import Config, Rules, configured, demands, flag, group
 from x_transformers.inputs import expect, expect_optional
 from x_transformers.layers import Decoder, Encoder
 from x_transformers.layers_config import DecoderConfig, EncoderConfig
@@ -60,6 +60,14 @@ class EncoderDecoderConfig(Config):
     enc: EncoderSide = group(EncoderSide, 'enc_', shares=('dim',), fixes={'causal': False, 'return_only_embed': True})
     dec: DecoderSide = group(DecoderSide, 'dec_', shares=('dim',), fixes={'causal': True, 'cross_attend': True})
 
+    rules: ClassVar[Rules] = (
+        demands(
+            'dec_cross_attn_dim_context',
+            lambda c: c.dec.cross_attn.dim_context == c.dim,
+            'the context is what the encoder puts out, which is as wide as dim. Leave it out.',
+        ),
+    )
+
 
 @configured(EncoderDecoderConfig)
 class XTransformer(Storable, nn.Module):
@@ -90,20 +98,23 @@ class XTransformer(Storable, nn.Module):
         mask: Tensor | None = None,
         attn_mask: Tensor | None = None,
         src_prepend_embeds: Tensor | None = None,
+        src_condition: Tensor | None = None,
+        condition: Tensor | None = None,
     ) -> Any:
         """src (b, n) and tgt (b, m) token ids: mean loss of the target in nats. mask (b, n): what is source and no padding.
 
-        src_prepend_embeds (b, p, dim): embeddings ahead of the source. The target's padding is told by `ignore_index`.
+        src_prepend_embeds (b, p, dim): embeddings ahead of the source. src_condition and condition (b, dim_condition): what the norms
+        of encoder and decoder follow. The target's padding is told by `ignore_index`.
         """
         expect('src', src, (None, None), 'int', 'XTransformer takes token ids (batch, length)')
         expect('tgt', tgt, (src.shape[0], None), 'int', 'it has a row for each of src')
         if tgt.shape[1] < 2:
             raise InputError(f'tgt has shape {tuple(tgt.shape)}: predicting the next token needs at least two tokens')
         check_targets(tgt[:, 1:], self.decoder.ignore_index, self.decoder.net.num_logits, 'tgt')
-        encoded, mask = self.encode(src, mask, attn_mask, src_prepend_embeds)
+        encoded, mask = self.encode(src, mask, attn_mask, src_prepend_embeds, src_condition)
         if self.training and self.cross_attn_tokens_dropout > 0:
             encoded, mask = dropout_seq(encoded, mask, self.cross_attn_tokens_dropout)
-        return self.decoder(tgt, context=encoded, context_mask=mask)
+        return self.decoder(tgt, context=encoded, context_mask=mask, **({} if condition is None else {'condition': condition}))
 
     @torch.no_grad()
     def generate(
@@ -114,23 +125,30 @@ class XTransformer(Storable, nn.Module):
         mask: Tensor | None = None,
         attn_mask: Tensor | None = None,
         src_prepend_embeds: Tensor | None = None,
+        src_condition: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """Continue `seq_out_start` (b, t) by up to `seq_len` tokens, looking at the source `seq_in` (b, n); returns the new ones.
 
-        Other keywords are those of `AutoregressiveWrapper.generate`.
+        Other keywords are those of `AutoregressiveWrapper.generate`, `condition` of the decoder among them.
         """
         with evaluating(self):
-            encoded, mask = self.encode(seq_in, mask, attn_mask, src_prepend_embeds)
+            encoded, mask = self.encode(seq_in, mask, attn_mask, src_prepend_embeds, src_condition)
             return self.decoder.generate(seq_out_start, seq_len, context=encoded, context_mask=mask, **kwargs)
 
     def encode(
-        self, src: Tensor, mask: Tensor | None, attn_mask: Tensor | None, prepend_embeds: Tensor | None
+        self,
+        src: Tensor,
+        mask: Tensor | None,
+        attn_mask: Tensor | None,
+        prepend_embeds: Tensor | None,
+        condition: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """The source as the decoder sees it (b, p + n, dim), and what of it is no padding."""
         expect('src', src, (None, None), 'int', 'XTransformer takes token ids (batch, length)')
         expect_optional('mask', mask, tuple(src.shape), 'bool', 'it belongs to the source')
-        encoded = self.encoder(src, mask=mask, attn_mask=attn_mask, prepend_embeds=prepend_embeds)
+        given = {} if condition is None else {'condition': condition}
+        encoded = self.encoder(src, mask=mask, attn_mask=attn_mask, prepend_embeds=prepend_embeds, **given)
         if mask is not None and prepend_embeds is not None:
             mask = F.pad(mask, (prepend_embeds.shape[1], 0), value=True)
         return encoded, mask
