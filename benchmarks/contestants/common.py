@@ -33,3 +33,8 @@ def step(model: nn.Module, loss: Callable[[], Tensor], size: dict[str, Any]) -> 
         value.backward()
 
     return run
+
+
+def flags_of(size: dict[str, Any]) -> dict[str, Any]:
+    """The flags of a size; what JSON made a list was a tuple."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in size.get('flags', {}).items()}

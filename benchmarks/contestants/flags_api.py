@@ -9,14 +9,23 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from contestants.common import ids, noise, prepared, step
-from x_transformers import AutoregressiveWrapper, Decoder, Encoder, TransformerWrapper, ViTransformerWrapper, XLAutoregressiveWrapper, XTransformer
+
+from contestants.common import flags_of, ids, noise, prepared, step
+from x_transformers import (
+    AutoregressiveWrapper,
+    Decoder,
+    Encoder,
+    TransformerWrapper,
+    ViTransformerWrapper,
+    XLAutoregressiveWrapper,
+    XTransformer,
+)
 
 Work = Callable[[], Any]
 
 
 def decoder(size: dict[str, Any], kind: type = Decoder) -> Any:
-    return kind(**{'dim': size['dim'], 'depth': size['depth'], 'heads': size['dim'] // 64, **size.get('flags', {})})
+    return kind(**{'dim': size['dim'], 'depth': size['depth'], 'heads': size['dim'] // 64, **flags_of(size)})
 
 
 def language(size: dict[str, Any], **more: Any) -> Any:
@@ -58,7 +67,7 @@ def vision(size: dict[str, Any]) -> Work:
 
 def translate(size: dict[str, Any]) -> Work:
     side = {'num_tokens': size['vocabulary'], 'max_seq_len': size['length'], 'depth': size['depth'], 'heads': size['dim'] // 64}
-    both = {f'{which}_{name}': value for which in ('enc', 'dec') for name, value in {**side, **size.get('flags', {})}.items()}
+    both = {f'{which}_{name}': value for which in ('enc', 'dec') for name, value in {**side, **flags_of(size)}.items()}
     model = prepared(XTransformer(dim=size['dim'], **both), size).eval()
     source, start = ids(size, size['length']), ids(size, 1)
     return lambda: model.generate(source, start, size['new'], temperature=0.0)

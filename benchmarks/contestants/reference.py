@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from contestants.common import ids, noise, prepared, step
 from torch import Tensor, nn
+
+from contestants.common import ids, noise, prepared, step
 
 Kept = list[Tensor]  # per layer: (2, b, g, length, d), keys and values in room for all of them
 
@@ -35,7 +36,7 @@ def turn(t: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def windowed(q: Tensor, k: Tensor, v: Tensor, w: int) -> Tensor:
     """Causal attention that looks at most w tokens back, by blocks of w queries on their own and the block before."""
-    b, h, n, d = q.shape
+    b, n = q.shape[0], q.shape[2]
     blocks = n // w
     cut = lambda t: t.unflatten(2, (blocks, w)).transpose(1, 2).flatten(0, 1)  # (b blocks) h w d
     (k0, k1), (v0, v1) = ((cut(F.pad(t, (0, 0, w, 0))[:, :, :n]), cut(t)) for t in (k, v))
@@ -212,8 +213,8 @@ class Language(nn.Module):
         seen = None if context is None else [block.read_context(context) for block in self.stack.blocks]
         x = self.head(self.embed(prompt, kept=kept, context=seen)[:, -1:]).argmax(dim=-1)
         made = [x]
-        for step in range(at, at + new - 1):
-            x = self.head(self.embed(x, step, kept=kept, context=seen)).argmax(dim=-1)
+        for place in range(at, at + new - 1):
+            x = self.head(self.embed(x, place, kept=kept, context=seen)).argmax(dim=-1)
             made.append(x)
         return torch.cat(made, dim=1)
 

@@ -7,8 +7,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+    ViTConfig,
+    ViTForImageClassification,
+)
+
 from contestants.common import ids, noise, prepared, step
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration, ViTConfig, ViTForImageClassification
 
 Work = Callable[[], Any]
 LLAMA = {'rotary_pos_emb', 'use_rmsnorm', 'ff_glu', 'ff_swish', 'ff_no_bias', 'attn_kv_heads'}

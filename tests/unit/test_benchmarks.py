@@ -22,7 +22,7 @@ from x_transformers import (
 )
 
 sys.path.insert(0, str(Path(__file__).parents[2] / 'benchmarks'))
-from contestants import reference  # noqa: E402
+from contestants import reference
 
 V, SIZE = 31, {'dim': 128, 'depth': 2, 'heads': 2}
 LLAMA = {'rotary_pos_emb': True, 'use_rmsnorm': True, 'ff_glu': True, 'ff_swish': True, 'ff_no_bias': True, 'attn_kv_heads': 1}
@@ -46,8 +46,8 @@ def perturbed(model: Any) -> Any:
 
 
 def net(length: int = 16, head: bool = True, kind: Any = Decoder, **flags: Any) -> TransformerWrapper:
-    stack = kind(**SIZE, **flags)
-    return perturbed(TransformerWrapper(num_tokens=V, max_seq_len=length, max_mem_len=length, return_only_embed=not head, attn_layers=stack))
+    lengths = {'max_seq_len': length, 'max_mem_len': length}
+    return perturbed(TransformerWrapper(num_tokens=V, **lengths, return_only_embed=not head, attn_layers=kind(**SIZE, **flags)))
 
 
 def by_hand(model: TransformerWrapper, length: int = 16, **shape: Any) -> reference.Language:
