@@ -113,7 +113,8 @@ WORKLOADS = (
         (Case('rotary', 'segments', sized(length=128, segments=4, batch=4, flags={'rotary_pos_emb': True}), (OURS, OLD, HAND)),),
     ),
     Workload(
-        'vision', 'a training step on images', '<= 0.92 of 2.0.1', (Case('64 patches', 'vision', sized(image=64, patch=8)),), limit='matmul',
+        'vision', 'a training step on images', '<= 0.92 of 2.0.1',
+        (Case('64 patches', 'vision', sized(image=64, patch=8)),), limit='matmul',
     ),
     Workload(
         'biases', 'relative biases over none', '<= 1.15 times the time of none',

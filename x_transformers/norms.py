@@ -35,6 +35,11 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x, x.shape[-1:], weight=self.gamma + float(self.unit_offset))
 
 
+def at_length(x: Tensor, length: float) -> Tensor:
+    """`x` (..., d) at this length. F.normalize divides every number, forth and back; one division per row costs a quarter less."""
+    return x * (length / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=1e-12))
+
+
 class ScaleNorm(nn.Module):
     """Unit length times one learned number (Nguyen & Salazar 2019, 1910.05895)."""
 
@@ -45,7 +50,7 @@ class ScaleNorm(nn.Module):
         self.g = nn.Parameter(torch.full((1,), 1.0 - unit_offset))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(x, dim=-1) * (self.scale * (self.g + float(self.unit_offset)))
+        return at_length(x, self.scale) * (self.g + float(self.unit_offset))
 
 
 class RMSNorm(nn.Module):
@@ -58,7 +63,7 @@ class RMSNorm(nn.Module):
         self.g = nn.Parameter(torch.full((dim,), 1.0 - unit_offset))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(x, dim=-1) * (self.scale * (self.g + float(self.unit_offset)))
+        return at_length(x, self.scale) * (self.g + float(self.unit_offset))
 
 
 class SimpleRMSNorm(nn.Module):
@@ -69,7 +74,7 @@ class SimpleRMSNorm(nn.Module):
         self.scale = dim**0.5
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(x, dim=-1) * self.scale
+        return at_length(x, self.scale)
 
 
 class MultiheadRMSNorm(nn.Module):
@@ -118,7 +123,7 @@ class AdaptiveRMSNorm(AdaptiveGain):
         self.scale = dim**0.5
 
     def forward(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        return F.normalize(x, dim=-1) * self.scale * self.gain(condition)
+        return at_length(x, self.scale) * self.gain(condition)
 
 
 class Unchanged(nn.Module):
