@@ -14,7 +14,7 @@ pins    := pyproject.toml constraints.txt x_transformers/version.py
 # pip must not run twice in one environment, and timings mean something only alone
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test pairs mutations lint types docs figures goldens clean
+.PHONY: help demo test pairs mutations lint types docs figures bench goldens clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -46,12 +46,15 @@ docs: $(VENV)/.demo  ## write docs/flags.md anew from the declarations
 figures: $(VENV)/.demo  ## draw images/ anew from the library
 	MPLBACKEND=Agg $(python) images/draw.py $(ARGS)
 
+bench: $(VENV)/.demo  ## measure against 2.0.1, transformers and by hand; writes docs/benchmarks.md (ARGS="--workload decode")
+	$(python) benchmarks/run.py $(ARGS)
+
 goldens: $(VENV)/.demo  ## compare with recorded outputs of 2.0.1 (GOLDENS=dir, the folder with check_goldens.py)
 	@test -f '$(GOLDENS)/check_goldens.py' || { echo 'which records? make goldens GOLDENS=dir, with dir/check_goldens.py'; exit 2; }
 	PYTHONPATH='$(CURDIR)' $(python) '$(GOLDENS)/check_goldens.py' --strict-keys $(ARGS)
 
-clean:  ## remove the environment, caches and builds
-	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+clean:  ## remove environments, caches and builds
+	rm -rf $(VENV) benchmarks/.envs build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:

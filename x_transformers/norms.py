@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, Rules, at_most_one, demands, excludes, flag, pick
 from x_transformers.inputs import expect_condition, expect_features, expect_settings, expect_sizes
-from x_transformers.precision import unit_length
+from x_transformers.precision import at_length
 
 
 class LayerNorm(nn.Module):
@@ -52,7 +52,7 @@ class ScaleNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         expect_features(x, self.dim, self)
-        return unit_length(x) * (self.scale * (self.g + float(self.unit_offset)))
+        return at_length(x, self.scale) * (self.g + 1.0 if self.unit_offset else self.g)
 
 
 class RMSNorm(nn.Module):
@@ -67,7 +67,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         expect_features(x, self.dim, self)
-        return unit_length(x) * (self.scale * (self.g + float(self.unit_offset)))
+        return at_length(x, self.scale) * (self.g + 1.0 if self.unit_offset else self.g)
 
 
 class SimpleRMSNorm(nn.Module):
@@ -80,7 +80,7 @@ class SimpleRMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         expect_features(x, self.dim, self)
-        return unit_length(x) * self.scale
+        return at_length(x, self.scale)
 
 
 class MultiheadRMSNorm(nn.Module):
@@ -136,7 +136,7 @@ class AdaptiveRMSNorm(AdaptiveGain):
 
     def forward(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         expect_features(x, self.dim, self)
-        return unit_length(x) * self.scale * self.gain(condition, x)
+        return at_length(x, self.scale) * self.gain(condition, x)
 
 
 class Unchanged(nn.Module):

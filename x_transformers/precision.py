@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -47,16 +46,14 @@ def run_single(module: nn.Module, x: Tensor) -> Tensor:
         return functional_call(module, {name: single(p) for name, p in module.named_parameters()}, (single(x),))
 
 
-def unit_length(t: Tensor) -> Tensor:
-    """`t` over its length along the last axis. A vector of zeros stays one.
+def at_length(t: Tensor, length: float = 1.0) -> Tensor:
+    """`t` at this length along its last axis. A vector of zeros stays one.
 
-    In half precision the least length of `F.normalize` would be rounded to zero: zeros would become 0 / 0, and their gradient infinite.
+    `F.normalize` divides every number, forth and back; one division per vector costs a quarter less. In half precision its least
+    length would be rounded to zero: zeros would become 0 / 0, and their gradient infinite.
     """
-    if not narrow(t.dtype):
-        return F.normalize(t, dim=-1)
-    wide = t.float()
-    length = wide.norm(dim=-1, keepdim=True)
-    return (wide / length.masked_fill(length == 0, torch.inf)).to(t.dtype)
+    wide = single(t)
+    return (wide * (length / torch.linalg.vector_norm(wide, dim=-1, keepdim=True).clamp(min=1e-12))).to(t.dtype)
 
 
 class Exact(nn.Module):

@@ -16,7 +16,7 @@ from subjects import CONTEXT, EVERY, LENGTH, ROWS, SECOND, START, Case, Subject,
 from torch import Tensor
 
 from x_transformers import XTransformer
-from x_transformers.errors import DecodeError, InputError
+from x_transformers.errors import DecodeError
 
 BOUND, EXACT = 1e-10, 1e-12
 SHORT = 7  # tokens of the second row where it is padded on the right

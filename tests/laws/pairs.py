@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from laws import LAWS, verdict
+from laws import verdict
 from subjects import KINDS, MODEL_FLAGS, STACK_FLAGS, Case
 
 from x_transformers.errors import FlagError

@@ -17,7 +17,7 @@ from torch import Tensor
 from x_transformers.errors import InputError, quoted
 from x_transformers.flags import Config, Rules, demands, excludes, flag
 from x_transformers.inputs import expect_numbers
-from x_transformers.precision import unit_length
+from x_transformers.precision import at_length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +151,8 @@ def l2norm(t: Tensor, groups: int = 1) -> Tensor:
     if not isinstance(groups, int) or groups < 1 or not t.ndim or t.shape[-1] % groups:
         raise InputError(f'groups={quoted(groups)} is not possible for t of shape {tuple(t.shape)}; expected a divisor of its width')
     if groups == 1:
-        return unit_length(t)
-    return unit_length(t.unflatten(-1, (groups, -1))).flatten(-2)
+        return at_length(t)
+    return at_length(t.unflatten(-1, (groups, -1))).flatten(-2)
 
 
 def absorb_queries(q: Tensor, to_k: Tensor, width: int, subheads: int) -> Tensor:

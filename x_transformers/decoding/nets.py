@@ -28,8 +28,16 @@ def has_own_forward(net: nn.Module) -> bool:
     model = unwrapped(net)
     definer = next(kind for kind in type(model).__mro__ if 'forward' in vars(kind))
     ours = definer.__module__.split('.')[0] == __name__.split('.')[0]
-    hooks = [registered for each in (net, model) for registered in (each._forward_hooks, each._forward_pre_hooks)]
-    return not ours or 'forward' in vars(model) or any(hooks)
+    return not ours or is_watched(model) or has_hooks(net)
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether something that a user put on it may see or edit what it puts out."""
+    return has_hooks(module) or 'forward' in vars(module)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def logits_of(outputs: Any, b: int, n: int | None = None) -> Tensor:

@@ -21,8 +21,13 @@ class TiedLogits(nn.Module):
         super().__init__()
         self.of = (model,)  # in a tuple: no part of this module, and found again by copies
 
+    @property
+    def table(self) -> Tensor:
+        """(v, d): a vector for each token."""
+        return self.of[0].token_emb.emb.weight  # type: ignore[union-attr, return-value]
+
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.of[0].token_emb.emb.weight)  # type: ignore[union-attr, arg-type]
+        return F.linear(x, self.table)
 
 
 class Named(nn.ModuleDict):
@@ -41,7 +46,7 @@ def count_logits(head: nn.Module | None) -> int | None:
     if isinstance(head, nn.ModuleList):
         return count_logits(head[0])
     if isinstance(head, TiedLogits):
-        return len(head.of[0].token_emb.emb.weight)  # type: ignore[union-attr, arg-type]
+        return len(head.table)
     return head.out_features if isinstance(head, nn.Linear) else None
 
 

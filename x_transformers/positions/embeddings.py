@@ -9,7 +9,7 @@ from x_transformers.errors import FlagError, InputError, quoted
 from x_transformers.inputs import expect_places, expect_settings, expect_sizes, within
 from x_transformers.positions.derived import Derived
 from x_transformers.positions.rotary import double
-from x_transformers.precision import unit_length
+from x_transformers.precision import at_length
 
 
 class TokenEmbedding(nn.Module):
@@ -30,7 +30,7 @@ class TokenEmbedding(nn.Module):
         if not isinstance(x, Tensor):
             raise InputError(f'x is a {type(x).__name__}, expected a tensor of token ids')
         vectors = looked_up(self.emb, 'x', x.long())
-        return unit_length(vectors) if self.l2norm_embed else vectors
+        return at_length(vectors) if self.l2norm_embed else vectors
 
     def init_(self) -> None:
         """Kaiming-normal vectors; nearly zero ones where their length is normed away."""
@@ -81,7 +81,7 @@ class AbsolutePositionalEmbedding(nn.Module):
                 'were made; shorten it, raise max_seq_len, or use relative positions (rotary_pos_emb=True)'
             )
         vectors = looked_up(self.emb, 'pos', absolute_positions(n, pos, seq_start_pos, x.device)) * self.scale
-        return unit_length(vectors) if self.l2norm_embed else vectors
+        return at_length(vectors) if self.l2norm_embed else vectors
 
 
 class ScaledSinusoidalEmbedding(Derived):

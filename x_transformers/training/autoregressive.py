@@ -20,6 +20,7 @@ from x_transformers.flags import Config, Rules, configured, demands, flag
 from x_transformers.inputs import expect_switch, real
 from x_transformers.storable import Storable
 from x_transformers.toolbox import evaluating, identity
+from x_transformers.training.lean import LeanHead, why_logits
 from x_transformers.training.losses import expect_token_model, shifted, token_loss
 
 
@@ -34,8 +35,33 @@ class AutoregressiveConfig(Config):
         0.0, 'Share of earlier tokens hidden from attention.', paper='2210.13432', example={'mask_prob': 0.3}, at_least=0
     )
     add_attn_z_loss: bool = flag(False, 'Add the z-loss of attention scores.', paper='2202.08906')
+    label_smoothing: float = flag(
+        0.0, 'Share of each target that is spread over all tokens.', paper='1512.00567', example={'label_smoothing': 0.1}, at_least=0
+    )
+    z_loss_weight: float = flag(
+        0.0,
+        'Weight of the squared log-sum-exp of the logits, which holds it near zero.',
+        paper='2204.02311',
+        example={'z_loss_weight': 0.1},
+        at_least=0,
+    )
+    loss_chunk_size: int | None = flag(
+        None,
+        'Make the loss without its logits, so many rows at a time; 0: never; by default where the vocabulary is large.',
+        paper='2411.09009',
+        example={'loss_chunk_size': 5},
+        at_least=0,
+    )
 
-    rules: ClassVar[Rules] = (demands('mask_prob', lambda c: c.mask_prob < 1, 'something must stay visible. Use less than 1.'),)
+    rules: ClassVar[Rules] = (
+        demands('mask_prob', lambda c: c.mask_prob < 1, 'something must stay visible. Use less than 1.'),
+        demands('label_smoothing', lambda c: c.label_smoothing < 1, 'something must be left of the target. Use less than 1.'),
+        demands(
+            'z_loss_weight',
+            lambda c: not getattr(c.net, 'output_is_log_prob', False),
+            'the model makes log-probabilities (mixture_of_softmax=True), whose log-sum-exp is always zero. Leave one out.',
+        ),
+    )
     positional = ('net', 'ignore_index', 'pad_value', 'mask_prob', 'add_attn_z_loss')
 
 
@@ -63,12 +89,20 @@ class AutoregressiveWrapper(Storable, nn.Module):
         self.ignore_index = cfg.ignore_index
         self.mask_prob = cfg.mask_prob
         self.add_attn_z_loss = cfg.add_attn_z_loss
+        self.label_smoothing, self.z_loss_weight = cfg.label_smoothing, cfg.z_loss_weight
+        self.loss_chunk_size = cfg.loss_chunk_size
+        reason = why_logits(cfg.net) if cfg.loss_chunk_size else None
+        if reason:
+            raise FlagError(f'loss_chunk_size={cfg.loss_chunk_size} makes the loss without logits, but {reason}; leave it out')
         self.max_seq_len: int = cfg.net.max_seq_len
 
     def forward(self, x: Tensor, return_outputs: bool = False, **kwargs: Any) -> Any:
         """x (b, n + 1) token ids -> mean loss in nats, or `(loss, (logits, LayerIntermediates))` with return_outputs.
 
-        Other inputs go to the model and concern its n inputs; `attn_z_loss_weight` weighs the z-loss.
+        Other inputs go to the model and concern its n inputs; `attn_z_loss_weight` weighs the z-loss of attention scores.
+
+        Where the vocabulary is large, and nothing but the loss asks for logits, they are never all there: memory and time fall to
+        half and less (`loss_chunk_size`). Outputs that are asked for, hooks and heads of one's own get them as ever.
         """
         expect_switch('return_outputs', return_outputs)
         check_given(kwargs, self.net, AutoregressiveWrapper.forward, 'the loss')
@@ -76,15 +110,22 @@ class AutoregressiveWrapper(Storable, nn.Module):
         inputs, targets = shifted(x, self.ignore_index, self.pad_value, getattr(self.net, 'num_logits', None), type(self).__name__)
         if self.mask_prob > 0:
             kwargs.update(self_attn_kv_mask=forgetful_mask(x.shape[1], inputs, self.mask_prob))
+        head = None if return_outputs else LeanHead.of(self.net, self.loss_chunk_size)
+        if head is not None:
+            kwargs.update(return_embeddings=True)
         if return_outputs or self.add_attn_z_loss:
-            logits, cache = self.net(inputs, return_intermediates=True, return_attn_z_loss=self.add_attn_z_loss, **kwargs)
+            outputs, cache = self.net(inputs, return_intermediates=True, return_attn_z_loss=self.add_attn_z_loss, **kwargs)
         else:
-            logits, cache = self.net(inputs, **kwargs), None
-        scored = logits[:, -targets.shape[1] :] if kwargs.get('prepend_embeds') is not None else logits
-        loss = token_loss(scored, targets, self.ignore_index, getattr(self.net, 'output_is_log_prob', False))
+            outputs, cache = self.net(inputs, **kwargs), None
+        scored = outputs[:, -targets.shape[1] :] if kwargs.get('prepend_embeds') is not None else outputs
+        if head is None:
+            is_log_prob = getattr(self.net, 'output_is_log_prob', False)
+            loss = token_loss(scored, targets, self.ignore_index, is_log_prob, self.label_smoothing, self.z_loss_weight)
+        else:
+            loss = head.loss(scored, targets, self.ignore_index, self.label_smoothing, self.z_loss_weight)
         if self.add_attn_z_loss:
             loss = loss + cache.attn_z_loss
-        return (loss, (logits, cache)) if return_outputs else loss
+        return (loss, (outputs, cache)) if return_outputs else loss
 
     def generate(
         self,

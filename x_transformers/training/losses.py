@@ -36,13 +36,27 @@ def check_targets(targets: Tensor, ignore_index: int | None, num_logits: int | N
         )
 
 
-def token_loss(logits: Any, targets: Tensor, ignore_index: int, is_log_prob: bool) -> Tensor:
-    """Mean surprise in nats of targets (b, n) under logits (b, n, v), over those that count; zero where none does."""
+def token_loss(
+    logits: Any, targets: Tensor, ignore_index: int, is_log_prob: bool, label_smoothing: float = 0.0, z_loss_weight: float = 0.0
+) -> Tensor:
+    """Mean surprise in nats of targets (b, n) under logits (b, n, v), over those that count; zero where none does.
+
+    label_smoothing takes so much of the weight of each target and spreads it over all tokens (1512.00567); z_loss_weight adds
+    so much of the squared log-sum-exp of the logits (2204.02311).
+    """
     logits = logits_of(logits, *targets.shape)
     check_targets(targets, ignore_index, logits.shape[-1])  # a head of one's own may make fewer
-    loss_of = F.nll_loss if is_log_prob else F.cross_entropy
-    total = loss_of(logits.flatten(0, 1), targets.flatten(), ignore_index=ignore_index, reduction='sum')
-    return total / (targets != ignore_index).sum().clamp(min=1)
+    logits, targets = logits.flatten(0, 1), targets.flatten()  # (b, v, n), as torch would also take it, costs four times as much
+    counts = targets != ignore_index
+    if is_log_prob:
+        total = F.nll_loss(logits, targets, ignore_index=ignore_index, reduction='sum')
+        if label_smoothing:
+            total = (1 - label_smoothing) * total - label_smoothing * (logits.mean(dim=-1) * counts).sum()
+    else:
+        total = F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction='sum', label_smoothing=label_smoothing)
+    if z_loss_weight:
+        total = total + z_loss_weight * (logits.logsumexp(dim=-1).square() * counts).sum()
+    return total / counts.sum().clamp(min=1)
 
 
 def mean_of(losses: Tensor) -> Tensor:

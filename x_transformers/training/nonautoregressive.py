@@ -215,7 +215,7 @@ class NonAutoregressiveWrapper(Storable, nn.Module):
             logits = logits_of(self.net(corrupted, **kwargs), *x.shape)
         check_targets(x, None, logits.shape[-1])
         loss_of = F.nll_loss if getattr(self.net, 'output_is_log_prob', False) else F.cross_entropy
-        surprise = loss_of(logits.transpose(1, 2), x, reduction='none')  # b n
+        surprise = loss_of(logits.flatten(0, 1), x.flatten(), reduction='none').view_as(x)
         loss = (surprise * mask).sum() / mask.sum()
         if self.token_critic is None or only_train_generator:
             return Losses(loss, loss, None)

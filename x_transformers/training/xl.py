@@ -18,6 +18,7 @@ from x_transformers.decoding.segments import Mems, Segments
 from x_transformers.errors import FlagError, InputError
 from x_transformers.flags import Config, configured, flag
 from x_transformers.storable import Storable
+from x_transformers.training.lean import LeanHead
 from x_transformers.training.losses import expect_token_model, shifted, token_loss
 
 
@@ -60,10 +61,16 @@ class XLAutoregressiveWrapper(Storable, nn.Module):
         check_given(kwargs, self.net, XLAutoregressiveWrapper.forward, 'the loss')
         check_outputs(self.net, 'the loss')
         inputs, targets = shifted(x, self.ignore_index, self.pad_value, getattr(self.net, 'num_logits', None), type(self).__name__)
+        head = LeanHead.of(self.net, None)
+        if head is not None:
+            kwargs.update(return_embeddings=True)
         losses = []
         for segment, wanted in zip(inputs.split(self.max_seq_len, dim=1), targets.split(self.max_seq_len, dim=1)):
-            logits, mems = self.net(segment, mems=mems, return_mems=True, **kwargs)
-            loss = token_loss(logits, wanted, self.ignore_index, getattr(self.net, 'output_is_log_prob', False))
+            outputs, mems = self.net(segment, mems=mems, return_mems=True, **kwargs)
+            if head is None:
+                loss = token_loss(outputs, wanted, self.ignore_index, getattr(self.net, 'output_is_log_prob', False))
+            else:
+                loss = head.loss(outputs, wanted, self.ignore_index, 0.0, 0.0)
             losses.append(loss * (segment.shape[1] / inputs.shape[1]))
         return torch.stack(losses).sum()
 

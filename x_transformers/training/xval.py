@@ -98,7 +98,9 @@ class XValAutoregressiveWrapper(Storable, nn.Module):
             ids = torch.where(ids == self.ignore_index, self.pad_value, ids)
         outputs = self.net(ids, x_num[:, :-1], **kwargs)
         logits, predicted = (t[:, -targets.shape[1] :] for t in outputs)  # embeddings ahead are not scored
-        entropy = F.cross_entropy(logits.transpose(1, 2), targets, reduction='none', ignore_index=self.ignore_index)
+        entropy = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction='none', ignore_index=self.ignore_index).view_as(
+            targets
+        )
         # chosen before the difference: what stands beside a token that is no number may be NaN
         is_number = (targets == self.net.numerical_token_id) & counted
         error = torch.where(is_number, predicted - torch.where(is_number, numbers, 0.0), 0.0).square()
