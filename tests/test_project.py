@@ -29,7 +29,7 @@ ROWS = (
     ('version', 'errors', 'flags'),
     ('plan',),
     ('branch', 'cache', 'call', 'inputs', 'state', 'toolbox'),
-    ('context', 'layerscale', 'norms', 'positions', 'residuals', 'shift', 'skips'),
+    ('context', 'layerscale', 'norms', 'positions', 'residuals', 'ring', 'shift', 'skips'),
     ('attention', 'feedforward', 'mixers'),
     ('checks', 'entry', 'layer', 'layers', 'layers_config', 'rebuilding'),
     ('models',),
