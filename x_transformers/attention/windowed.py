@@ -109,7 +109,7 @@ class InBlocks:
     def of_nothing(attend: Attend, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(b, h, 1, e): what a query gets from which padding and the causal rule together hide every key of the whole sequence."""
         hidden = torch.zeros((1, k.shape[-2]), dtype=torch.bool, device=k.device)
-        return attend.run(q[:, :, :1], k, v, Scored(Visible(~hidden[None, None], hidden)))
+        return attend.run(q[:, :, :1], k, v, Scored(Visible(~hidden[None, None], lambda: hidden)))
 
 
 def blind_queries(visible: Tensor, queries: int, window: int) -> tuple[Tensor, Tensor]:
