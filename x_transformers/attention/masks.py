@@ -92,12 +92,17 @@ class Visible:
         if key not in self.made:
             if bias is None:
                 assert allowed is not None
-                mask = torch.zeros((), dtype=dtype, device=allowed.device).masked_fill(~allowed, -torch.finfo(dtype).max)
+                mask = torch.zeros((), dtype=dtype, device=allowed.device).masked_fill(~allowed, lowest(dtype))
             else:
                 mask = bias.to(dtype)
-                mask = mask if allowed is None else mask.masked_fill(~allowed, -torch.finfo(dtype).max)
+                mask = mask if allowed is None else mask.masked_fill(~allowed, lowest(dtype))
             self.made[key] = (bias, mask[(None,) * (4 - mask.ndim)])  # the bias is kept so that its id stays its own
         return self.made[key][1]
+
+
+def lowest(dtype: torch.dtype) -> float:
+    """What is added to scores of hidden keys: finite, so that a query that sees nothing stays finite."""
+    return -torch.finfo(dtype).max
 
 
 def ahead(t: Tensor | None, count: int, value: bool | float) -> Tensor | None:

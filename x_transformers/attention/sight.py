@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from x_transformers.attention import strips
 from x_transformers.attention.backends import Scored
 from x_transformers.attention.masks import KeyRule, Visible, ahead, both, four_axes, visible
 from x_transformers.attention.scores import selection_of
@@ -53,11 +54,36 @@ def sight(
     if cfg.selective:
         selection = selection_of(call.queries, span, call.begins, cfg.lead, device)
         selection.deselected = keys.read()['deselected']
+    limits = visible_tokens(attention, span, keys.memory_mask, call, device)
     if attention.data_dependent_alibi is None:
+        if not maps and in_strips(attention, limits, call, span, x):
+            make = lambda: bias_at_distances(call, x, cfg.causal)
+            return Scored(limits, row=call.once(('row', cfg.causal), make))
         bias = shared(('bias', cfg.lead), span, call, lambda: token_bias(call, call.queries, span, cfg.lead, device))
     else:
         bias = forgotten(attention, x, gates_of(attention, keys), tokens_of(span, call.begins, device))
-    return Scored(visible_tokens(attention, span, keys.memory_mask, call, device), bias, previous, shown, selection)
+    return Scored(limits, bias, previous, shown, selection)
+
+
+# ------------------------------------------------------------------ in strips
+
+
+def in_strips(attention: Attention, limits: Visible, call: Call, span: Span, x: Tensor) -> bool:
+    """Whether the bias of this call is one by distance that hides nothing but what comes later, on a CPU (strips.py)."""
+    cfg, attend = attention.config, attention.attend
+    if call.bias is None or call.attn_bias is not None or cfg.lead or x.device.type != 'cpu' or torch.compiler.is_compiling():
+        return False
+    by_order = span.pos is None and call.queries.length == span.length >= strips.LEAST
+    whole = limits.aligned if cfg.causal else limits.explicit is None
+    drops = attend.training and attend.attn_dropout.p > 0
+    return by_order and whole and not drops and attend.backend.name == 'sdpa' and not torch.is_autocast_enabled('cpu')
+
+
+def bias_at_distances(call: Call, x: Tensor, causal: bool) -> Tensor:
+    assert call.bias is not None
+    n = x.shape[1]
+    distances = torch.arange(0 if causal else 1 - n, n, device=x.device)
+    return strips.bias_row(call.bias.at(distances).to(x.dtype), n, causal)
 
 
 # ------------------------------------------------------------------ in blocks
