@@ -21,7 +21,7 @@ class MaskFlags(Config):
     causal: bool = flag(False, 'Tokens see only themselves and what came before.', example={'causal': True})
     max_attend_past: int | None = flag(
         None,
-        'Tokens see no further back than this (sliding window).',
+        'Tokens see no further back than this (sliding window); causal ones at a cost linear in the length.',
         paper='2004.05150',
         scope='self',
         example={'max_attend_past': 3},

@@ -43,8 +43,8 @@ def sight(
     if isinstance(keys, ContextKeys):
         span = call.context_keys
         assert span is not None
-        make = lambda: visible(KeyRule(False, None), call.queries, span, None, cfg.lead, device)
-        return Scored(call.once(('context', cfg.lead), make), None, previous, shown)
+        of_context = call.once(('context', cfg.lead), lambda: visible(KeyRule(False, None), call.queries, span, None, cfg.lead, device))
+        return Scored(of_context, None, previous, shown)
     span = call.keys.last(keys.length)
     if not maps:
         blocks = blocks_of(attention, call, span)
@@ -54,11 +54,10 @@ def sight(
     if cfg.selective:
         selection = selection_of(call.queries, span, call.begins, cfg.lead, device)
         selection.deselected = keys.read()['deselected']
-    limits = visible_tokens(attention, span, keys.memory_mask, call, device)
+    limits: Visible = visible_tokens(attention, span, keys.memory_mask, call, device)
     if attention.data_dependent_alibi is None:
         if not maps and in_strips(attention, limits, call, span, x):
-            make = lambda: bias_at_distances(call, x, cfg.causal)
-            return Scored(limits, row=call.once(('row', cfg.causal), make))
+            return Scored(limits, row=call.once(('row', cfg.causal), lambda: bias_at_distances(call, x, cfg.causal)))
         bias = shared(('bias', cfg.lead), span, call, lambda: token_bias(call, call.queries, span, cfg.lead, device))
     else:
         bias = forgotten(attention, x, gates_of(attention, keys), tokens_of(span, call.begins, device))

@@ -18,7 +18,7 @@ from torch import Tensor
 from x_transformers.attention.masks import lowest
 
 LEAST = 128  # tokens below which a mask costs no more
-STRIP, LEARNING = 256, 128  # queries of a strip, for the kernel and for what is formed anew
+STRIP, LEARNING = 256, 64  # queries of a strip, for the kernel and for what is formed anew
 
 
 def strips(n: int, size: int, causal: bool) -> Iterator[tuple[int, int, int]]:
@@ -62,7 +62,7 @@ class LearnedBias(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, row: Tensor, causal: bool, scale: float) -> Tensor:
-        out = by_kernel(q, k, v, row, causal, scale)
+        out = by_kernel(q, k, v, row.detach(), causal, scale)  # a mask that learns would keep the kernel away
         ctx.save_for_backward(q, k, v, row, out)
         ctx.causal, ctx.scale = causal, scale
         return out
@@ -73,24 +73,27 @@ class LearnedBias(torch.autograd.Function):
         q, k, v, row, out = ctx.saved_tensors
         (b, h, n, _), together = q.shape, lambda t: t.flatten(0, 1)
         q, k, v, grad, out = (together(t) for t in (q * ctx.scale, k, v, grad, out))
-        of_q, of_k, of_v, of_row = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v), torch.zeros_like(row)
-        mean = (grad * out).sum(dim=-1, keepdim=True)
+        of_q, of_k, of_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        lines = row.new_zeros((h, LEARNING, 2 * n))  # gradients of the bias by line of a strip and distance from its end
+        centred = torch.cat((grad, -(grad * out).sum(dim=-1, keepdim=True)), dim=-1)  # products with [v, 1] are less their mean
+        ones = F.pad(v, (0, 1), value=1.0)
         for begin, end, keys in strips(n, LEARNING, ctx.causal):
             rows, seen = slice(begin, end), slice(n - keys, n)
             scores = torch.bmm(q[:, rows], k[:, seen].transpose(1, 2)).unflatten(0, (b, h))
             weights = together(scores.add_(bias_of(row, begin, end, keys)).softmax(dim=-1))
+            F.threshold(weights, torch.finfo(weights.dtype).tiny, 0.0, inplace=True)  # subnormal numbers are slow
             of_v[:, seen].baddbmm_(weights.transpose(1, 2), grad[:, rows])
-            of_scores = torch.bmm(grad[:, rows], v[:, seen].transpose(1, 2)).sub_(mean[:, rows]).mul_(weights)
-            torch.bmm(of_scores, k[:, seen], out=of_q[:, rows])
+            of_scores = torch.bmm(centred[:, rows], ones[:, seen].transpose(1, 2)).mul_(weights)
+            of_q[:, rows] = torch.bmm(of_scores, k[:, seen])
             of_k[:, seen].baddbmm_(of_scores.transpose(1, 2), q[:, rows])
-            add_by_distance(of_row, of_scores.unflatten(0, (b, h)).sum(dim=0), begin, keys)
+            by_row = of_scores.unflatten(0, (b, h))
+            lines[:, : end - begin, n + begin - keys :][..., :keys].add_(by_row[0] if b == 1 else by_row.sum(dim=0))
         of_q, of_k, of_v = (t.unflatten(0, (b, h)) for t in (of_q.mul_(ctx.scale), of_k, of_v))
-        return of_q, of_k, of_v, of_row, None, None
+        return of_q, of_k, of_v, by_distance(lines), None, None
 
 
-def add_by_distance(row: Tensor, of_bias: Tensor, begin: int, keys: int) -> None:
-    """Add a strip's gradient (heads, i, keys), the sums over entries of one distance, to that of the row."""
-    heads, size, _ = of_bias.shape
-    skewed = F.pad(of_bias, (0, size)).flatten(1)[:, : size * (keys + size - 1)]  # each line begins one further than the one before
-    start = (row.shape[1] + 1) // 2 + begin - keys
-    row[:, start : start + keys + size - 1] += skewed.view(heads, size, keys + size - 1).sum(dim=1)
+def by_distance(lines: Tensor) -> Tensor:
+    """(h, size, 2 n), each line one distance further than the one before -> (h, 2 n - 1): the sums for every distance."""
+    heads, size, width = lines.shape
+    skewed = F.pad(lines, (0, size)).flatten(1)[:, : size * (width + size - 1)]
+    return skewed.view(heads, size, width + size - 1).sum(dim=1)[:, : width - 1]
