@@ -1,5 +1,20 @@
-"""Laws run on one thread: two test processes with two threads each are slower than two with one."""
+"""Laws run on one thread, as two test processes with two threads each are slower than two with one; and with blocks of
+windows, strips of biases and spare room so small that twelve tokens are many blocks and strips, and slide out of memory.
+"""
 
+import pytest
 import torch
 
+from x_transformers import ring
+from x_transformers.attention import strips, windowed
+
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windowed, 'SMALLEST', 2)
+    monkeypatch.setattr(strips, 'LEAST', 2)
+    monkeypatch.setattr(strips, 'STRIP', 5)
+    monkeypatch.setattr(strips, 'LEARNING', 4)
+    monkeypatch.setattr(ring, 'SPARE', 3)

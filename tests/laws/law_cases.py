@@ -114,6 +114,24 @@ TOGETHER = {  # flags that meet in one formula
         'attn_hybrid_module': CausalConvolution(16, 48), 'attn_hybrid_fold_axial_dim': 2, 'attn_use_latent_kv': True,
         'attn_dim_latent_kv': 8, 'num_residual_streams': 2, 'qkv_receive_diff_residuals': False,
     },
+    'a narrow window, xPos, qk norm, zero key, the largest scores, gates': {
+        'attn_max_attend_past': 2, 'rotary_xpos': True, 'attn_qk_norm': True, 'attn_add_zero_kv': True, 'attn_sparse_topk': 2,
+        'attn_gate_values': True,
+    },
+    'a window of oneself and the one before, distances, ALiBi, grouped heads': {
+        'attn_max_attend_past': 1, 'attn_l2_distance': True, 'alibi_pos_bias': True, 'attn_kv_heads': 2, 'attn_head_scale': True,
+    },
+    'window, contextual positions that talk, talking heads, soft clamp': {
+        'attn_max_attend_past': 3, 'attn_use_cope': True, 'attn_cope_talking_heads': True, 'attn_post_talking_heads': True,
+        'attn_softclamp_logits': True, 'attn_pre_talking_heads': True,
+    },
+    'window, latents, key sub-heads, rotary, forget gates, memory keys': {
+        'attn_max_attend_past': 3, 'attn_use_latent_kv': True, 'attn_dim_latent_kv': 8, 'attn_latent_rope_subheads': 2,
+        'rotary_pos_emb': True, 'attn_data_dependent_alibi': True, 'attn_add_zero_kv': True,
+    },
+    'window, dynamic bias, shared values, exponential, shifted': {
+        'attn_max_attend_past': 2, 'dynamic_pos_bias': True, 'add_value_residual': True, 'attn_laser': True, 'shift_tokens': 1,
+    },
     'streams, skips, adaptive norm': {'num_residual_streams': 3, 'unet_skips': True, 'use_adaptive_rmsnorm': True, 'depth': 3},
     'streams split for queries, keys and values, shifted, scaled, injected': {
         'num_residual_streams': 2, 'qkv_receive_diff_residuals': True, 'shift_tokens': 1, 'use_layerscale': True, 'reinject_input': True,

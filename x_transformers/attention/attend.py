@@ -15,6 +15,7 @@ from x_transformers.attention.keys import lead_records
 from x_transformers.attention.masks import KeyRule, ahead, visible
 from x_transformers.attention.normalise import NormaliserFlags, make_normaliser
 from x_transformers.attention.scores import HeadMix, ScoreFlags, selection_of
+from x_transformers.attention.windowed import InBlocks
 from x_transformers.call import Span
 from x_transformers.errors import BackendError
 from x_transformers.flags import Rules, configured, demands, flag
@@ -130,8 +131,10 @@ class Attend(nn.Module):
         )
         return self.run(q, k, v, scored), seen
 
-    def run(self, q: Tensor, k: Tensor, v: Tensor, scored: Scored) -> Tensor:
+    def run(self, q: Tensor, k: Tensor, v: Tensor, scored: Scored | InBlocks) -> Tensor:
         """Weighed values (b, h, i, e). What is asked to be seen, or handed on, only the reference forms."""
+        if isinstance(scored, InBlocks):
+            return scored.run(self, q, k, v)
         if self.flash and scored.previous is not None:
             raise BackendError(
                 f'{self.prefix}flash=True cannot take prev_attn, the scores of another layer: fused kernels never form the matrix that '

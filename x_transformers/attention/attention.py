@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -15,11 +14,12 @@ from x_transformers.attention.backends import Recipe, Scored
 from x_transformers.attention.config import AttentionConfig
 from x_transformers.attention.hybrid import make_hybrid, remembering, run_beside
 from x_transformers.attention.keys import ValueMix, lead_records, mix_values
-from x_transformers.attention.masks import KeyRule, Visible, ahead, tokens_of, visible
+from x_transformers.attention.masks import KeyRule
 from x_transformers.attention.outputs import HeadGate, ValueGate, laser_output, laser_values, make_output
 from x_transformers.attention.project import absorb_queries, expand_values, l2norm, merge_heads, split_heads
-from x_transformers.attention.scores import selection_of
-from x_transformers.call import Call, Depth, Span
+from x_transformers.attention.sight import Remembered, sight
+from x_transformers.attention.windowed import InBlocks
+from x_transformers.call import Call, Depth
 from x_transformers.errors import InputError
 from x_transformers.flags import configured
 from x_transformers.norms import Unchanged
@@ -27,7 +27,8 @@ from x_transformers.positions.cope import CoPE
 from x_transformers.positions.forgetting import make_forgetting
 from x_transformers.positions.rotary import Rotation, Turn, stretch
 from x_transformers.precision import no_autocast, single
-from x_transformers.state import Beside, ContextKeys, FixedKeys, Fresh, Keys, Records
+from x_transformers.ring import WindowKeys, first_keys
+from x_transformers.state import Beside, ContextKeys, Fresh, Records
 from x_transformers.storable import Storable
 
 RESIDUAL_ATTENTION = 'residual attention hands the score matrix to the next layer, and fused kernels never form it'
@@ -100,7 +101,7 @@ class Attention(Storable, nn.Module):
         hidden, state = (state.hidden, state.inner) if isinstance(state, Beside) else (None, Fresh() if state is None else state)
         rotation = call.context_rotation if self.config.cross else call.rotation
         keys, records, seen = self.remember(x, sources, rotation, call, state, depth)
-        scored = self.restrict(x, keys, call, depth, seen)
+        scored = sight(self, x, keys, call, depth, seen)
         q = self.queries(x)
         if rotation is not None:
             q = self.place(q, rotation.queries, rotation.query_scale)
@@ -117,6 +118,7 @@ class Attention(Storable, nn.Module):
         out = self.put_out(out, x, call.mask, beside)
         if not call.keep_state:
             return out, None
+        keys = keys.slide() if isinstance(keys, WindowKeys) else keys
         return out, keys if self.hybrid_module is None else Beside(hidden, keys)
 
     # ------------------------------------------------------------------ project
@@ -183,7 +185,7 @@ class Attention(Storable, nn.Module):
 
     def remember(
         self, x: Tensor, sources: list[Tensor], rotation: Rotation | None, call: Call, state: Any, depth: Depth | None
-    ) -> tuple[Keys | FixedKeys | ContextKeys, Records, Intermediates | None]:
+    ) -> tuple[Remembered, Records, Intermediates | None]:
         """The state with this call's keys and values, what of it queries meet, and what can be seen of it."""
         cfg, seen = self.config, self.open_trace(call)
         if isinstance(state, ContextKeys):  # the context has not changed since the first chunk
@@ -214,7 +216,8 @@ class Attention(Storable, nn.Module):
         if not isinstance(state, Fresh):
             grown = state.append(new)
             return grown, grown.read(), seen
-        started = state.start(self.with_lead(new), cfg.lead)
+        bounded = memory is None or call.begins is None  # padding between memory and tokens is no distance: memory stays near for longer
+        started = first_keys(state, self.with_lead(new), cfg.lead, self.rule.window if bounded else None)
         met = started.read() if 'k' in new else {**started.read(), **self.with_lead(self.kept(pair, turn, expanded=True))}
         return started, met, seen
 
@@ -236,12 +239,12 @@ class Attention(Storable, nn.Module):
         """Values as weights meet them."""
         return laser_values(v, self.config.laser_softclamp_value) if self.config.laser else v
 
-    def rebuilt(self, pair: tuple[Tensor, Tensor | None], turn: Turn | None) -> Keys | ContextKeys:
+    def rebuilt(self, pair: tuple[Tensor, Tensor | None], turn: Turn | None) -> Remembered:
         """What is remembered, from keys and values (or latents) as `show` gives them out."""
         if self.to_latent_kv is not None and not self.absorbs(turn):
             pair = self.keys_and_values(pair[0], pair[0], pair)
         records = self.with_lead(self.kept(pair, turn))
-        return ContextKeys(records) if self.config.cross else Keys(records, self.config.lead)
+        return ContextKeys(records) if self.config.cross else first_keys(Fresh(), records, self.config.lead, self.rule.window)
 
     def with_first_values(self, v: Tensor, x: Tensor, depth: Depth | None, given: Tensor | None = None) -> Tensor:
         """Values (b, g, j, e) mixed with those of the first layer, or with `given` ones; `x` (b, j, dim) decides the shares."""
@@ -267,52 +270,7 @@ class Attention(Storable, nn.Module):
 
     # ------------------------------------------------------------------ score
 
-    def restrict(
-        self, x: Tensor, keys: Keys | FixedKeys | ContextKeys, call: Call, depth: Depth | None, seen: Intermediates | None
-    ) -> Scored:
-        """What the scores of this call are subject to: masks, bias, the scores of the layer before."""
-        cfg, device, selection = self.config, x.device, None
-        if isinstance(keys, ContextKeys):
-            span = call.context_keys
-            assert span is not None
-            seen_keys = call.once(('context', cfg.lead), lambda: visible(KeyRule(False, None), call.queries, span, None, cfg.lead, device))
-            bias = None
-        else:
-            span = call.keys.last(keys.length)
-            seen_keys = self.visible_tokens(span, keys.memory_mask, call, device)
-            if self.data_dependent_alibi is None:
-                bias = self.shared(('bias', cfg.lead), span, call, lambda: self.token_bias(span, call, device))
-            else:
-                gates = keys.read()['forget'][..., cfg.lead :, :]
-                bias = ahead(self.data_dependent_alibi.bias(x, gates, tokens_of(span, call.begins, device)), cfg.lead, 0.0)
-            if cfg.selective:
-                selection = selection_of(call.queries, span, call.begins, cfg.lead, device)
-                selection.deselected = keys.read()['deselected']
-        previous = depth.scores.get(self.kind) if cfg.carries_scores and depth is not None else None
-        maps = cfg.carries_scores or (call.trace is not None and call.trace.maps and (not cfg.flash or call.trace.fused_maps))
-        return Scored(seen_keys, bias, previous, seen if maps else None, selection)
-
-    def visible_tokens(self, span: Span, memory_mask: Tensor | None, call: Call, device: torch.device) -> Visible:
-        make = lambda keys: visible(self.rule, call.queries, keys, call.attn_mask, self.config.lead, device, call.begins)
-        if memory_mask is None:
-            return self.shared(('visible', self.rule, self.config.lead), span, call, lambda: make(span))
-        memory = Span(span.start, memory_mask.shape[1], visible=memory_mask)
-        tokens = memory.join(Span(0, span.length - memory.length), device).visible
-        assert tokens is not None
-        return make(replace(span, visible=tokens if span.visible is None else tokens & span.visible))
-
-    @staticmethod
-    def shared(key: Any, span: Span, call: Call, make: Callable[[], Any]) -> Any:
-        """`make()`, once for all layers that remember every key of the call; lengths may be symbols, which are no keys."""
-        return call.once(key, make) if span is call.keys else make()
-
-    def token_bias(self, span: Span, call: Call, device: torch.device) -> Tensor | None:
-        bias = None if call.bias is None else call.bias.between(call.queries, span, device)
-        if call.attn_bias is not None:
-            bias = call.attn_bias if bias is None else bias + call.attn_bias
-        return ahead(bias, self.config.lead, 0.0)
-
-    def weigh(self, q: Tensor, records: Records, rotation: Rotation | None, scored: Scored) -> Tensor:
+    def weigh(self, q: Tensor, records: Records, rotation: Rotation | None, scored: Scored | InBlocks) -> Tensor:
         """Weighed values (b, h, i, e). Latent keys that were kept are met as they are, never expanded."""
         if 'k' in records:
             k, v = self.stretched(records['k'], rotation), records['v']

@@ -23,6 +23,7 @@ from x_transformers.attention.scores import (
     weigh,
     with_distance_features,
 )
+from x_transformers.attention.strips import strip_attention
 from x_transformers.errors import BackendError, FlagError
 from x_transformers.flags import Config, Rules, catalogue, demands, flag, is_on, quote
 from x_transformers.precision import single
@@ -68,6 +69,7 @@ class Scored:
     previous: Tensor | None = None  # scores of the layer before (residual attention)
     seen: Intermediates | None = None  # to be filled with the attention maps
     selection: Selection | None = None  # selective attention
+    row: Tensor | None = None  # (h, 2 n - 1) the bias of every distance, in place of `bias` (strips.py)
 
 
 class Backend(Protocol):
@@ -151,6 +153,10 @@ class SDPA:
         if attend.l2_distance:
             q, k = with_distance_features(q, k)
             scale = 2 * scale
+        if scored.row is not None:
+            k, v = (tiled(t, q.shape[1]) for t in (k, v))
+            with attend.kernels():
+                return strip_attention(q, k, v, scored.row, scored.visible.aligned, scale)
         dropout = attend.attn_dropout.p if attend.training else 0.0
         mask = None if scored.visible.aligned and scored.bias is None else attend.additive_mask(q, scored)
         causal = mask is None and scored.visible.aligned
@@ -173,8 +179,12 @@ def grouped_sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: b
         rows = q.unflatten(1, (-1, groups)).transpose(1, 2).squeeze(3)  # b g (h/g) d: a group's heads are queries of one key head
         out = run(rows, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
         return out.transpose(1, 2).flatten(1, 2)[:, :, None]
-    tiled = lambda t: t[:, None].expand(-1, heads // groups, -1, -1, -1).flatten(1, 2)
-    return run(q, tiled(k), tiled(v), attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale)
+    return run(q, tiled(k, heads), tiled(v, heads), attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale)
+
+
+def tiled(t: Tensor, heads: int) -> Tensor:
+    """(b, g, j, d) -> (b, heads, j, d), the group over and over."""
+    return t if t.shape[1] == heads else t[:, None].expand(-1, heads // t.shape[1], -1, -1, -1).flatten(1, 2)
 
 
 BACKENDS: tuple[Any, ...] = (SDPA(), Reference())  # in order of preference

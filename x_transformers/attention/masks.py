@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,7 @@ class MaskFlags(Config):
     causal: bool = flag(False, 'Tokens see only themselves and what came before.', example={'causal': True})
     max_attend_past: int | None = flag(
         None,
-        'Tokens see no further back than this (sliding window).',
+        'Tokens see no further back than this (sliding window); causal ones at a cost linear in the length.',
         paper='2004.05150',
         scope='self',
         example={'max_attend_past': 3},
@@ -35,11 +36,11 @@ class KeyRule:
     causal: bool
     window: int | None
 
-    def past(self, queries: Span, keys: Span, device: torch.device) -> Tensor | None:
-        """(i, j) bool of the causal rule; None where it hides nothing."""
+    def past(self, queries: Span, keys: Span, lead: int, device: torch.device) -> Callable[[], Tensor] | None:
+        """What makes the (i, lead + j) bool of the causal rule; None where it hides nothing."""
         if not self.causal or keys.start + keys.length - 1 <= queries.start:
             return None
-        return keys.order(device) <= queries.order(device)[:, None]
+        return lambda: F.pad(keys.order(device) <= queries.order(device)[:, None], (lead, 0), value=True)
 
     def near(self, queries: Span, keys: Span, begins: Tensor | None, device: torch.device) -> Tensor | None:
         """(b|1, 1, i, j) bool of the window; None where it hides nothing. Padding between memory and a row's tokens is no distance."""
@@ -57,21 +58,29 @@ class Visible:
     """Which keys each query of one call sees: two masks, since only the first can switch a query off."""
 
     explicit: Tensor | None = None  # (b|1, h|1, i|1, j) bool: padding, attention mask, window
-    past: Tensor | None = None  # (i, j) bool: the causal rule
+    causal: Callable[[], Tensor] | None = None  # makes the causal rule, which kernels that know it by name never ask for
     aligned: bool = False  # nothing but the causal rule, one key per query: kernels know this mask by name
-    made: dict[Any, tuple[Tensor | None, Tensor]] = field(default_factory=dict, compare=False)  # additive masks, by bias and dtype
+    made: dict[Any, tuple[Tensor | None, Tensor]] = field(default_factory=dict, compare=False)  # once made: masks, by bias and dtype
+
+    @property
+    def past(self) -> Tensor | None:
+        """(i, j) bool: the causal rule."""
+        if self.causal is None:
+            return None
+        if 'past' not in self.made:
+            self.made['past'] = (None, self.causal())
+        return self.made['past'][1]
 
     def mask(self) -> Tensor | None:
-        if self.explicit is None or self.past is None:
-            return self.past if self.explicit is None else self.explicit
-        return self.explicit & self.past
+        return both(self.explicit, self.past)
 
     def blind(self) -> Tensor | None:
         """(b|1, h|1, i, 1) bool: queries from which padding and the causal rule together hide every key."""
-        if self.explicit is None or self.past is None:
+        past = None if self.explicit is None else self.past
+        if self.explicit is None or past is None:
             return None
         if 'blind' not in self.made:
-            self.made['blind'] = (None, ~(self.explicit & self.past).any(dim=-1, keepdim=True))
+            self.made['blind'] = (None, ~(self.explicit & past).any(dim=-1, keepdim=True))
         return self.made['blind'][1]
 
     def additive(self, bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
@@ -83,10 +92,10 @@ class Visible:
         if key not in self.made:
             if bias is None:
                 assert allowed is not None
-                mask = torch.zeros((), dtype=dtype, device=allowed.device).masked_fill(~allowed, -torch.finfo(dtype).max)
+                mask = torch.zeros((), dtype=dtype, device=allowed.device).masked_fill(~allowed, lowest(dtype))
             else:
                 mask = within(bias, dtype)
-                mask = mask if allowed is None else mask.masked_fill(~allowed, -torch.finfo(dtype).max)
+                mask = mask if allowed is None else mask.masked_fill(~allowed, lowest(dtype))
             self.made[key] = (bias, mask[(None,) * (4 - mask.ndim)])  # the bias is kept so that its id stays its own
         return self.made[key][1]
 
@@ -95,6 +104,11 @@ def within(bias: Tensor, dtype: torch.dtype) -> Tensor:
     """`bias` in another precision; what that does not reach is its last number, so that a row of them stays finite."""
     largest = torch.finfo(dtype).max
     return bias.clamp(-largest, largest).to(dtype) if largest < torch.finfo(bias.dtype).max else bias.to(dtype)
+
+
+def lowest(dtype: torch.dtype) -> float:
+    """What is added to scores of hidden keys: finite, so that a query that sees nothing stays finite."""
+    return -torch.finfo(dtype).max
 
 
 def ahead(t: Tensor | None, count: int, value: bool | float) -> Tensor | None:
@@ -121,11 +135,11 @@ def visible(
     explicit = None if keys.visible is None else keys.visible[:, None, None, :]
     explicit = both(explicit, rule.near(queries, keys, begins, device))
     explicit = both(explicit, None if attn_mask is None else four_axes(attn_mask))
-    past = rule.past(queries, keys, device)
+    past = rule.past(queries, keys, lead, device)
     aligned = False
     if past is not None and explicit is None and lead == 0 and queries.length == keys.length:
         aligned = True  # a plain bool, also where the lengths are symbols of a compiled graph
-    return Visible(ahead(explicit, lead, True), ahead(past, lead, True), aligned)
+    return Visible(ahead(explicit, lead, True), past, aligned)
 
 
 def tokens_of(span: Span, begins: Tensor | None, device: torch.device) -> Tensor | None:
