@@ -28,18 +28,18 @@ MUTATIONS = (
     # positions
     Mutation(
         'rotary sign', 'positions/rotary.py', FORMULAS, 'rotary_pos_emb',
-        'y * self.cos + x * self.sin)',
-        'y * self.cos - x * self.sin)',
+        '(-sin[..., ::2], sin[..., 1::2])',
+        '(sin[..., ::2], -sin[..., 1::2])',
     ),
     Mutation(
         'rotary pairs', 'positions/rotary.py', FORMULAS, 'rotary_emb_dim or rotary_pos_emb',
-        'x, y = head.unflatten(-1, (-1, 2)).unbind(-1)',
-        'x, y = head.chunk(2, dim=-1)',
+        't.reshape(*t.shape[:-1], -1, 2).flip(-1)',
+        't.reshape(*t.shape[:-1], 2, -1).flip(-2)',
     ),
     Mutation(
         'rotary interpolation', 'positions/rotary.py', FORMULAS, 'rotary_interpolation_factor',
-        'self.inv_freq.to(wide) / self.interpolation_factor',
-        'self.inv_freq.to(wide) * self.interpolation_factor',
+        'freqs / self.interpolation_factor',
+        'freqs * self.interpolation_factor',
     ),
     Mutation(
         'rotary base', 'positions/rotary.py', FORMULAS, 'rotary_base_rescale_factor',
@@ -48,18 +48,18 @@ MUTATIONS = (
     ),
     Mutation(
         'rotary position of queries', 'entry.py', FORMULAS, 'rotary_pos_emb',
-        'own = rotary.rotation(queries, keys, device, new)',
-        'own = rotary.rotation(replace(queries, start=queries.start + 1), keys, device, new + 1)',
+        'own = rotary.rotation(queries, keys, device, new, stack.config.attn.dim_head)',
+        'own = rotary.rotation(replace(queries, start=queries.start + 1), keys, device, new + 1, 0)',
     ),
     Mutation(
         'xPos exponent', 'positions/rotary.py', FORMULAS, 'rotary_xpos',
-        'self.decay(q_pos, middle), 1 / self.decay(every, middle)',
-        'self.decay(q_pos, middle), self.decay(every, middle)',
+        'self.decay(middle - keys.positions(device))',
+        'self.decay(keys.positions(device) - middle)',
     ),
     Mutation(
         'xPos centre of keys', 'positions/rotary.py', FORMULAS, 'rotary_xpos',
-        '1 / self.decay(every, middle)',
-        '1 / self.decay(every, middle + 1)',
+        'self.decay(middle - keys',
+        'self.decay(middle + 1 - keys',
     ),
     Mutation(
         'ALiBi slopes', 'positions/alibi.py', FORMULAS, 'alibi_pos_bias',
@@ -149,8 +149,8 @@ MUTATIONS = (
     # masks
     Mutation(
         'causal mask offset', 'attention/masks.py', CAUSALITY, 'no_gradient and (softclamp_logits or num_mem_kv)',
-        'return keys.order(device) <= queries.order(device)[:, None]',
-        'return keys.order(device) <= queries.order(device)[:, None] + 1',
+        'keys.order(device) <= queries.order(device)[:, None]',
+        'keys.order(device) <= queries.order(device)[:, None] + 1',
     ),
     Mutation(
         'causal mask left out', 'attention/masks.py', DECODING, 'test_pieces_equal_the_whole and defaults',
@@ -203,9 +203,9 @@ MUTATIONS = (
         'pos = pos',
     ),
     Mutation(
-        'mask of memories', 'attention/attention.py', PADDING, 'both_sides_of_memories and defaults',
-        'tokens if span.visible is None else tokens & span.visible',
-        'tokens if span.visible is None else span.visible',
+        'mask of memories', 'attention/sight.py', PADDING, 'both_sides_of_memories and defaults',
+        'visible=both(span.visible, padded(memory_mask, span.length))',
+        'visible=span.visible',
     ),
     # heads, keys, scores
     Mutation(
@@ -215,8 +215,8 @@ MUTATIONS = (
     ),
     Mutation(
         'grouped heads of the kernel', 'attention/backends.py', FORMULAS, 'attn_kv_heads',
-        't[:, None].expand(-1, heads // groups, -1, -1, -1)',
-        't[:, :, None].expand(-1, -1, heads // groups, -1, -1)',
+        't[:, None].expand(-1, heads // t.shape[1], -1, -1, -1)',
+        't[:, :, None].expand(-1, -1, heads // t.shape[1], -1, -1)',
     ),
     Mutation(
         'memory keys first', 'attention/attention.py', FORMULAS, 'num_mem_kv',
@@ -245,8 +245,8 @@ MUTATIONS = (
     ),
     Mutation(
         'qk norm groups', 'attention/project.py', FORMULAS, 'attn_qk_norm_groups',
-        't.unflatten(-1, (groups, -1)), dim=-1)',
-        't.unflatten(-1, (groups, -1)), dim=-2)',
+        't.unflatten(-1, (groups, -1))',
+        't.unflatten(-1, (1, -1))',
     ),
     Mutation(
         'qk norm scale', 'attention/attention.py', FORMULAS, 'attn_qk_norm_scale',
@@ -300,12 +300,12 @@ MUTATIONS = (
     ),
     Mutation(
         'hard attention', 'attention/normalise.py', FORMULAS, 'attn_hard',
-        'scores.argmax(dim=-1)',
-        'scores.argmin(dim=-1)',
+        'scores.argmax(',
+        'scores.argmin(',
     ),
     Mutation(
         'LASER', 'attention/outputs.py', FORMULAS, 'attn_laser_softclamp_value',
-        'return softclamp(v, bound).exp()',
+        'return softclamp(v if bound < math.log(torch.finfo(v.dtype).max) else single(v), bound).exp()',
         'return v.exp()',
     ),
     Mutation(
@@ -405,7 +405,7 @@ MUTATIONS = (
         'return state, {**state.records, "k": state.records["k"].flip(2)}, seen',
     ),
     Mutation(
-        'states of another batch', 'layers.py', '../errors/test_messages.py', 'another and batch',
+        'states of another batch', 'layers.py', '../errors/test_misuses.py', 'another and batch',
         'if batches and batch not in batches:',
         'if False:',
     ),
@@ -467,13 +467,13 @@ MUTATIONS = (
     ),
     Mutation(
         'layer norm gain', 'norms.py', FORMULAS, 'defaults',
-        'weight=self.gamma + float(self.unit_offset)',
+        'weight=self.gamma + 1.0 if self.unit_offset else self.gamma',
         'weight=self.gamma',
     ),
     Mutation(
         'layer norm epsilon', 'norms.py', FORMULAS, 'defaults',
-        'weight=self.gamma + float(self.unit_offset))',
-        'weight=self.gamma + float(self.unit_offset), eps=1e-3)',
+        'weight=self.gamma + 1.0 if self.unit_offset else self.gamma)',
+        'weight=self.gamma + 1.0 if self.unit_offset else self.gamma, eps=1e-3)',
     ),
     Mutation(
         'adaptive gain', 'norms.py', FORMULAS, 'use_adaptive_layernorm',
@@ -538,8 +538,8 @@ MUTATIONS = (
     ),
     Mutation(
         'tied logits', 'models/heads.py', MODELS, 'tie_embedding',
-        'F.linear(x, self.of[0].token_emb.emb.weight)',
-        'F.linear(x, self.of[0].token_emb.emb.weight.roll(1, 0))',
+        'return self.of[0].token_emb.emb.weight',
+        'return self.of[0].token_emb.emb.weight.roll(1, 0)',
     ),
     Mutation(
         'mixture of softmaxes', 'models/heads.py', MODELS, 'mixture_of_softmax',
@@ -569,7 +569,7 @@ MUTATIONS = (
     ),
     Mutation(
         'padding of a stepper', 'decoding/generate.py', CHOICES, 'rows_go_on',
-        'self.start = moved(start, out.shape[1] - new.shape[1])',
+        'self.start = moved(start, total - new.shape[1])',
         'self.start = None',
     ),
     Mutation(
@@ -640,8 +640,8 @@ MUTATIONS = (
     ),
     Mutation(
         'ignored targets', 'training/losses.py', LOSSES, 'loss_of_tokens',
-        '(targets != ignore_index).sum().clamp(min=1)',
-        'targets.numel()',
+        'total / counts.sum().clamp(min=1)',
+        'total / targets.numel()',
     ),
     Mutation(
         'segments of a loss', 'training/xl.py', LOSSES, 'over_segments',
