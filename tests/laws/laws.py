@@ -140,7 +140,7 @@ def configs(model: Any) -> Any:
     return keywords, model.net.attn_layers.config, {name: value for name, value in model.config.keywords().items() if name != 'net'}
 
 
-@law('Run in pieces of 1, 2, 7 and all tokens, the state passed on, it puts out what it does in one call; also padded and reordered.')
+@law('Run in pieces of 1, 2, 7 and all tokens, the state passed on, padded and reordered, it puts out what it does whole, or says why not.')
 def pieces(s: Subject) -> None:
     if s.net.why_not_decode:
         with pytest.raises(DecodeError, match='.'):
