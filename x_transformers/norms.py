@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, Rules, at_most_one, demands, excludes, flag, pick
 
-
 LEAST = {torch.float16: 1e-3}  # length below which a vector counts as zero; 1e-12, torch's own, is none in float16
 
 

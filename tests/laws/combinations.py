@@ -41,7 +41,7 @@ def page(found: dict[str, dict[str, Any]], misuses: int) -> str:
 
 
 def counts(found: dict[str, dict[str, Any]], misuses: int) -> str:
-    by_kind = {kind: (0, 0) for kind in KINDS}
+    by_kind = dict.fromkeys(KINDS, (0, 0))
     for case, record in everything(found):
         if len(case.flags) == 2:
             pairs, refused = by_kind[case.kind]
@@ -54,10 +54,9 @@ def counts(found: dict[str, dict[str, Any]], misuses: int) -> str:
     judged = sum('unjudged' not in record for record in found.values())
     lines += [
         '',
-        f'Judged by the laws: {"all" if judged == len(found) else judged} of {len(found)} cases, a case being what can be on at once: pairs '
-        'that switch on the same are one, and each flag alone is another. '
-        'Flags are those of the catalogue that have an example; pairs and refusals are counted by `tests/laws/pairs.py`, laws stand in '
-        '`tests/laws/laws.py`, misuses are the tests in `tests/errors`.',
+        f'Judged by the laws: {"all" if judged == len(found) else judged} of {len(found)} cases. A case is what can be on at once: pairs '
+        'that switch on the same are one, and so is each flag alone. Flags are those of the catalogue that have an example; pairs and '
+        'refusals are counted by `tests/laws/pairs.py`, laws stand in `tests/laws/laws.py`, misuses are the tests in `tests/errors`.',
         '',
     ]
     return '\n'.join(lines)

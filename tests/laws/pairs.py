@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from laws import LAWS, verdict
+from laws import verdict
 from subjects import KINDS, MODEL_FLAGS, STACK_FLAGS, Case
 
 from x_transformers.errors import FlagError
@@ -147,7 +147,8 @@ def run(folder: Path, workers: int) -> dict[str, dict[str, Any]]:
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, __file__, '--folder', str(folder), '--workers', str(workers), '--part']
     started = [subprocess.Popen([*command, str(part)]) for part in range(workers)]
-    if any([process.wait() for process in started]):
+    ended = [process.wait() for process in started]
+    if any(ended):
         raise SystemExit('a process of pairs ended early; run it again to go on')
     return known(folder)
 

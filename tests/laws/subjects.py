@@ -116,7 +116,11 @@ def around(case: Case, **more: Any) -> AutoregressiveWrapper:
 def sides(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
     """What encoder and decoder hold: all flags, but those that only a decoder can have."""
     whole = {name: value for name, value in case.stack.items() if name != 'dim'}
-    source = {name: STACK_FLAGS[name].example[name] if name in WITH_CONTEXT else value for name, value in whole.items() if not name.startswith(CROSS)}
+    source = {
+        name: STACK_FLAGS[name].example[name] if name in WITH_CONTEXT else value
+        for name, value in whole.items()
+        if not name.startswith(CROSS)
+    }
     return ({name: value for name, value in STACK.items() if name != 'dim'} if refused(Encoder, source) else source), whole
 
 

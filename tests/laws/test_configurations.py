@@ -26,7 +26,11 @@ def configurations() -> st.SearchStrategy[Case]:
 
 
 @settings(
-    max_examples=TRIED, derandomize='CONFIGURATIONS' not in os.environ, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    max_examples=TRIED,
+    derandomize='CONFIGURATIONS' not in os.environ,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    database=None,
 )
 @given(configurations())
 def test_a_random_configuration_is_refused_or_obeys_every_law(case: Case) -> None:
