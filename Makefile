@@ -5,6 +5,8 @@ VENV   ?= .venv
 ARGS   ?=
 # test processes: a number, auto (one per core), or 0 for none besides pytest itself
 WORKERS ?= auto
+# processes of test-all that judge pairs
+PAIR_WORKERS ?= 2
 
 python  := $(VENV)/bin/python
 install := $(python) -m pip install -qq --disable-pip-version-check -c constraints.txt
@@ -14,10 +16,10 @@ pins    := pyproject.toml constraints.txt x_transformers/version.py
 # pip must not run twice in one environment, and timings mean something only alone
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test pairs mutations lint types docs figures bench goldens clean
+.PHONY: help demo test test-all triples mutations lint types docs figures bench goldens clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo 'ARGS="..." goes to the command, PYTHON=python3.12 chooses the interpreter of a new environment'
 
 demo: $(VENV)/.demo  ## train a small language model, save it, let it write (ARGS="--steps 20")
@@ -27,8 +29,13 @@ demo: $(VENV)/.demo  ## train a small language model, save it, let it write (ARG
 test: $(VENV)/.test  ## run the tests (ARGS="-k rotary")
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(python) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(ARGS)
 
-pairs: $(VENV)/.test  ## run the laws over every pair of flags (long)
-	PAIRS=all OMP_NUM_THREADS=1 $(python) -m pytest -q -n $(WORKERS) --maxprocesses 8 --dist worksteal tests/laws/test_pairs.py $(ARGS)
+# verdicts are kept in .pairs/ while the code stays as it is, so that a run that was cut off goes on
+test-all: test  ## run the tests, then the laws over every pair of flags, and write docs/combinations.md (long; PAIR_WORKERS=2)
+	OMP_NUM_THREADS=1 $(python) tests/laws/pairs.py --workers $(PAIR_WORKERS)
+	$(python) tests/laws/combinations.py
+
+triples: $(VENV)/.test  ## run the laws over random triples of flags (ARGS="--count 1000 --seed 7")
+	OMP_NUM_THREADS=1 $(python) tests/laws/triples.py $(ARGS)
 
 mutations: $(VENV)/.test  ## break lines of the library one at a time: a law must fail for each (ARGS="'rotary sign'")
 	OMP_NUM_THREADS=1 $(python) tests/mutations/run.py $(ARGS)

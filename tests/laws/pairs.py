@@ -46,13 +46,16 @@ def every_pair(kind: str) -> Iterator[Case]:
 
 def cases() -> list[Case]:
     """All of them but those that switch on what another does: flags whose example needs another are its pair with that other."""
-    seen, found = set(), []
-    for case in (case for kind in KINDS for case in (*singles(kind), *every_pair(kind))):
-        same = (case.kind, frozenset((name, spelt(value)) for name, value in case.keywords.items()))
-        if same not in seen:
-            seen.add(same)
-            found.append(case)
-    return found
+    every = (case for kind in KINDS for case in (*singles(kind), *every_pair(kind)))
+    found: dict[Any, Case] = {}
+    for case in every:
+        found.setdefault(same_as(case), case)
+    return list(found.values())
+
+
+def same_as(case: Case) -> Any:
+    """What cases have in common that switch on the same."""
+    return case.kind, frozenset((name, spelt(value)) for name, value in case.keywords.items())
 
 
 def spelt(value: Any) -> str:
@@ -80,11 +83,16 @@ def speaks_of(message: str, kind: str, name: str) -> bool:
 @cache
 def refused(kind: str, flags: tuple[str, ...]) -> bool:
     """Whether these flags are refused whatever else is on."""
+    return refusal(Case(kind, flags)) is not None
+
+
+def refusal(case: Case) -> str | None:
+    """Why a case cannot be built, or None."""
     try:
-        KINDS[kind](Case(kind, flags))
-    except FlagError:
-        return True
-    return False
+        KINDS[case.kind](case)
+    except FlagError as error:
+        return str(error)
+    return None
 
 
 def sample(count: int, seed: int = 0) -> list[Case]:
@@ -139,7 +147,8 @@ def run(folder: Path, workers: int) -> dict[str, dict[str, Any]]:
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, __file__, '--folder', str(folder), '--workers', str(workers), '--part']
     started = [subprocess.Popen([*command, str(part)]) for part in range(workers)]
-    if any([process.wait() for process in started]):
+    ended = [process.wait() for process in started]
+    if any(ended):
         raise SystemExit('a process of pairs ended early; run it again to go on')
     return known(folder)
 

@@ -52,6 +52,16 @@ def test_a_row_tells_name_type_default_sentence_paper_and_example(capsys: Any, m
     assert 'AttentionLayers (CrossAttender, Decoder, Encoder, PrefixDecoder)' in lines
 
 
+def test_flags_together_work_or_are_refused_for_a_reason(capsys: Any, monkeypatch: Any) -> None:
+    assert listed(capsys, monkeypatch, '--pair', 'attn_flash', 'mask_prob') == 'Decoder: works\nEncoder: works\n'
+    decoder, encoder = listed(capsys, monkeypatch, '--pair', 'attn_hard', 'attn_selective', 'use_cls_token').splitlines()
+    assert decoder.startswith('Decoder: use_cls_token=True is not possible here: ')
+    assert encoder.startswith('Encoder: attn_selective=True is not possible here: ')
+    with pytest.raises(SystemExit):
+        main(['--pair', 'attn_flsh'])
+    assert "'attn_flsh' is no flag that can be switched on" in capsys.readouterr().err
+
+
 def test_a_pattern_is_a_part_of_a_name_or_a_shell_pattern(capsys: Any, monkeypatch: Any) -> None:
     rotary = {e.name for e in catalogue(Decoder.config_class) if 'rotary' in e.name}
     assert rotary <= names(listed(capsys, monkeypatch, 'rotary'))

@@ -48,26 +48,29 @@ def joined(entries: Sequence[Entry], context: bool = False) -> dict[str, Any]:
 
 
 def together(names: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    """For each kind of model that has these flags: why it refuses them together, or None. It is answered by building one."""
-    own = {e.name: e for kind in (AutoregressiveWrapper, TransformerWrapper) for e in catalogue(kind.config_class)}  # type: ignore[attr-defined]
+    """For each kind of stack, with a model around it: why these flags cannot be on together, or None. It is answered by building one."""
+    own, training = by_name(TransformerWrapper), by_name(AutoregressiveWrapper)
     for kind in (Decoder, Encoder):
-        known = {**{e.name: e for e in catalogue(kind.config_class)}, **own}
-        missing = [name for name in names if not known.get(name) or not known[name].example]
+        known = {**by_name(kind), **own, **training}
+        missing = [name for name in names if name not in known or not known[name].example]
         if missing:
             raise FlagError(f'{missing[0]!r} is no flag that can be switched on; `python -m x_transformers.flags` lists them')
         keywords = joined([known[name] for name in names])
-        stack = {**SMALL, **{name: value for name, value in keywords.items() if name not in own}}
+        among = lambda flags, keywords=keywords: {name: value for name, value in keywords.items() if name in flags}
+        stack = {**SMALL, **among(keywords.keys() - own.keys() - training.keys())}
         if 'custom_layers' in stack:
             del stack['depth']
-        training = {e.name for e in catalogue(AutoregressiveWrapper.config_class)}
-        model = {name: value for name, value in keywords.items() if name in own and name not in training}
         try:
-            net = TransformerWrapper(**{'num_tokens': 32, 'max_seq_len': 24, **model}, attn_layers=kind(**stack))
-            AutoregressiveWrapper(net, **{name: value for name, value in keywords.items() if name in training})
+            net = TransformerWrapper(**{'num_tokens': 32, 'max_seq_len': 24, **among(own)}, attn_layers=kind(**stack))
+            AutoregressiveWrapper(net, **among(training))
         except FlagError as error:
             yield kind.__name__, str(error)
         else:
             yield kind.__name__, None
+
+
+def by_name(cls: Any) -> dict[str, Entry]:
+    return {entry.name: entry for entry in catalogue(cls.config_class)}
 
 
 def flags_page() -> str:

@@ -55,7 +55,7 @@ class TokenFlags(BodyFlags):
         demands(
             'tie_embedding',
             lambda c: c.emb_dim in (None, c.stack.dim),
-            'embeddings of another width than the stack have no common table.',
+            'embeddings of another width than the stack (emb_dim) have no common table.',
         ),
         *vocabularies('embed_num_tokens'),
         at_most_one('return_only_embed', 'tie_embedding', 'num_output_heads', 'to_logits'),

@@ -43,7 +43,10 @@ class AlibiPositionalBias(Derived, DistanceBias):
         if not all(isinstance(slope, Real) for slope in chosen):
             raise FlagError(f'slopes={slopes!r} are not possible: expected a number for each of {heads} heads')
         if len(chosen) != heads:
-            raise FlagError(f'slopes={chosen!r} has {len(chosen)} entries; expected one for each of {heads} heads')
+            raise FlagError(
+                f'slopes={chosen!r} has {len(chosen)} entries; expected one for each of {heads} heads (in a layer stack: rel_pos_kwargs, and '
+                'alibi_num_heads or heads)'
+            )
         padded = chosen + [0.0] * (self.total_heads - heads)
         self.derive('slopes', padded)
 

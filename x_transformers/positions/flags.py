@@ -25,11 +25,6 @@ def keywords_taken(cfg: Any) -> dict[str, Any]:
     return {'slopes': Sequence | Tensor} if cfg.alibi_pos_bias else {}
 
 
-def slopes(cfg: Any) -> int:
-    """How many heads ALiBi concerns."""
-    return int(cfg.alibi_num_heads or cfg.heads)
-
-
 @dataclass(frozen=True, kw_only=True)
 class PositionFlags(Config):
     """How attention knows where tokens stand."""
@@ -104,11 +99,6 @@ class PositionFlags(Config):
         at_most_one('alibi_pos_bias', 'rel_pos_bias', 'dynamic_pos_bias'),
         keywords_of('rel_pos_kwargs', keywords_taken, 'alibi_pos_bias', 'rel_pos_bias', 'dynamic_pos_bias'),
         demands(
-            'rel_pos_kwargs',
-            lambda c: not c.alibi_pos_bias or len(c.rel_pos_kwargs.get('slopes', range(slopes(c)))) == slopes(c),
-            'ALiBi takes a slope for each of {prefix}alibi_num_heads, which is {prefix}heads where that is left out. Give as many.',
-        ),
-        demands(
             'rotary_xpos', lambda c: c.causal, 'its decay is meaningful looking back only. Use a Decoder, or {prefix}rotary_pos_emb=True.'
         ),
         demands('alibi_num_heads', lambda c: c.alibi_num_heads <= c.heads, 'there are fewer heads than that. Lower it, or leave it out.'),
@@ -173,5 +163,5 @@ def make_bias(cfg: Any) -> DistanceBias | None:
         kind = {'log_distance': cfg.dynamic_pos_bias_log_distance, 'norm': cfg.dynamic_pos_bias_norm}
         return DynamicPositionBias(cfg.dim // 4, **{**shape, **kind, **cfg.rel_pos_kwargs})
     if cfg.alibi_pos_bias:
-        return AlibiPositionalBias(slopes(cfg), total_heads=cfg.heads, **cfg.rel_pos_kwargs)
+        return AlibiPositionalBias(cfg.alibi_num_heads or cfg.heads, total_heads=cfg.heads, **cfg.rel_pos_kwargs)
     return None
