@@ -30,7 +30,8 @@ test: $(VENV)/.test  ## run the tests (ARGS="-k rotary")
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(python) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(ARGS)
 
 # verdicts are kept in .pairs/ while the code stays as it is, so that a run that was cut off goes on
-test-all: test  ## run the tests, then the laws over every pair of flags, and write docs/combinations.md (long; PAIR_WORKERS=2)
+test-all: $(VENV)/.test  ## run all of every test, the laws over every pair of flags, and write docs/combinations.md (long; PAIR_WORKERS=2)
+	PAIRS=all OMP_NUM_THREADS=1 MPLBACKEND=Agg $(python) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(ARGS)
 	OMP_NUM_THREADS=1 $(python) tests/laws/pairs.py --workers $(PAIR_WORKERS)
 	$(python) tests/laws/combinations.py
 

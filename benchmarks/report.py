@@ -7,6 +7,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+CLOCKS = {'wall': '', 'cpu': 'Processor time, since others used the machine.'}
 BEGIN, END = '<!-- results: written by benchmarks/run.py -->', '<!-- end of results -->'
 
 
@@ -39,7 +40,7 @@ def show(found: dict[str, Any]) -> str:
         cells += [spread(row['ratio'].get(name)) for name in others]
         cells += [measured(what, row.get(what, {}).get(name)) for what, name in extra]
         lines.append(cells)
-    title = [f'### {found["workload"]}: {found["shows"]}', '', f'Asked for: {found["bar"]}.', '']
+    title = [f'### {found["workload"]}: {found["shows"]}', '', f'Asked for: {found["bar"]}. {CLOCKS[found["clock"]]}'.rstrip(), '']
     return '\n'.join([*title, table(head, lines), '', *summary(found), ''])
 
 

@@ -65,7 +65,7 @@ def running(contestants: Sequence[Contestant], threads: int) -> Iterator[dict[st
             each.close()
 
 
-def measure(case: Case, started: dict[str, Running], repeats: int, device: str) -> dict[str, Any]:
+def measure(case: Case, started: dict[str, Running], repeats: int, device: str, clock: str = 'wall') -> dict[str, Any]:
     """Seconds of each turn of each contestant that can do it, and what the others said."""
     size, seconds, errors = {**case.size, 'device': device}, {}, {}
     for name, one in started.items():
@@ -77,7 +77,7 @@ def measure(case: Case, started: dict[str, Running], repeats: int, device: str) 
             seconds[name] = []
     for _ in range(repeats):
         for name, times in seconds.items():
-            times.append(started[name].ask(go=True).get('seconds', math.nan))
+            times.append(started[name].ask(go=True).get(clock, math.nan))
     return {'seconds': seconds, 'errors': errors}
 
 
@@ -116,13 +116,13 @@ def exponents(rows: list[dict[str, Any]], what: str) -> dict[str, float]:
     return made
 
 
-def limits(threads: int, device: str) -> dict[str, float]:
+def limits(threads: int, device: str, clock: str) -> dict[str, float]:
     """Operations and bytes per second that this machine reaches, the best of several turns."""
     with running([contestant('limits', HERE)], threads) as started:
         best = {}
         n = {'matmul': 8192 if device == 'cuda' else 1024, 'read': 8192}
         for kind, amount in (('matmul', 2 * n['matmul'] ** 3), ('read', 4 * n['read'] ** 2)):
-            found = measure(Case(kind, kind, {'n': n[kind]}), started, 7, device)
+            found = measure(Case(kind, kind, {'n': n[kind]}), started, 7, device, clock)
             best[kind] = amount / min(found['seconds']['limits'])
     return best
 
@@ -139,7 +139,7 @@ def run(workload: Workload, contestants: Sequence[Contestant], options: argparse
     cases = workload.cases or flag_cases()
     with running(contestants, options.threads) as started:
         for case in cases:
-            found = measure(case, {name: one for name, one in started.items() if name in case.by}, repeats, options.device)
+            found = measure(case, {name: one for name, one in started.items() if name in case.by}, repeats, options.device, options.clock)
             rows.append(row(case, found))
             if workload.limit:
                 rows[-1]['of_limit'] = of_limit(case, workload.limit, rows[-1]['ms'], reached)
@@ -148,7 +148,7 @@ def run(workload: Workload, contestants: Sequence[Contestant], options: argparse
             peaks = {who.name: peak(case, who, options.threads, options.device) for who in contestants if who.name in made['ms']}
             made['mib'] = {name: round(mib, 1) for name, mib in peaks.items() if mib is not None}
     told = {name: getattr(workload, name) for name in ('shows', 'bar', 'base')}
-    made = {'workload': workload.name, **told, 'repeats': repeats, 'rows': rows}
+    made = {'workload': workload.name, **told, 'clock': options.clock, 'repeats': repeats, 'rows': rows}
     grows = {what: exponents(rows, what) for what in ('ms', 'mib')}
     return {**made, 'exponents': {what: found for what, found in grows.items() if found}}
 
@@ -174,6 +174,7 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--repeats', type=int, help='turns of each contestant; by default as many as the workload says')
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    parser.add_argument('--clock', choices=('wall', 'cpu'), default='wall', help='cpu: processor time, where others use the machine')
     parser.add_argument('--envs', type=Path, default=HERE / '.envs', help='where the environments of opponents are')
     parser.add_argument('--results', type=Path, default=HERE / 'results', help='where results go')
     parser.add_argument('--page', action='store_true', help='measure nothing: write docs/benchmarks.md anew')
@@ -183,7 +184,7 @@ def main() -> None:
         if unknown:
             raise SystemExit(f'unknown workload {sorted(unknown)[0]!r}; expected some of {", ".join(names)}')
         contestants = [contestant(spec, options.envs) for spec in (OURS, *filter(None, options.against.split(',')))]
-        reached = limits(options.threads, options.device)
+        reached = limits(options.threads, options.device, options.clock)
         facts = machine(options.threads, options.device, reached)
         print(*(f'{name}: {value}' for name, value in facts.items()), sep='\n')
         options.results.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,11 @@ from x_transformers import (
 )
 
 sys.path.insert(0, str(Path(__file__).parents[2] / 'benchmarks'))
+import run as bench
+import workloads
 from contestants import reference
+from environments import contestant
+from report import show, write_page
 
 V, SIZE = 31, {'dim': 128, 'depth': 2, 'heads': 2}
 LLAMA = {'rotary_pos_emb': True, 'use_rmsnorm': True, 'ff_glu': True, 'ff_swish': True, 'ff_no_bias': True, 'attn_kv_heads': 1}
@@ -99,3 +103,46 @@ def test_attention_by_blocks_is_attention_in_a_window() -> None:
     near = (i <= i[:, None]) & (i[:, None] - i <= 5)
     want = F.scaled_dot_product_attention(q, k, v, attn_mask=near)
     assert torch.allclose(reference.windowed(q, k, v, 5), want, rtol=0, atol=1e-12)
+
+
+TINY = workloads.Case('tiny', 'train', {'vocabulary': 9, 'length': 4, 'batch': 1, 'dim': 64, 'depth': 1}, at=4)
+
+
+def test_contestants_go_in_turns_and_say_why_they_cannot(tmp_path: Path) -> None:
+    with bench.running([contestant(name, tmp_path) for name in ('ours', 'reference')], threads=1) as started:
+        found = bench.measure(TINY, started, 3, 'cpu')
+        refused = bench.measure(workloads.Case('none', 'train', {**TINY.size, 'flags': {'macaron': True}}), started, 1, 'cpu')
+    assert {name: len(times) for name, times in found['seconds'].items()} == {'ours': 3, 'reference': 3}
+    assert refused['errors'] == {'reference': "NotImplementedError: nobody wrote ['macaron'] by hand"} and 'ours' in refused['seconds']
+    row = bench.row(TINY, found)
+    assert row['ratio']['reference'][1] <= row['ratio']['reference'][0] <= row['ratio']['reference'][2]
+    told = {'workload': 'train', 'shows': 'a step', 'bar': 'none', 'base': None, 'clock': 'wall', 'rows': [row], 'exponents': {}}
+    assert '| tiny | ' in show({**told, 'labels': {'ours': 'ours', 'reference': 'by hand'}})
+
+
+def test_growth_is_the_slope_of_logarithms() -> None:
+    rows = [{'at': n, 'ms': {'ours': 3.0 * n**1.5, 'other': 1.0}} for n in (10, 20, 40)]
+    assert bench.exponents(rows, 'ms') == {'ours': 1.5, 'other': 0.0}
+
+
+def test_what_the_machine_allows_is_counted_from_the_model() -> None:
+    size = {'vocabulary': 9, 'length': 4, 'batch': 1, 'dim': 64, 'depth': 2, 'prompt': 1, 'new': 2}
+    for flags in ({}, {**LLAMA, 'attn_kv_heads': 1}):
+        net = TransformerWrapper(num_tokens=9, max_seq_len=4, attn_layers=Decoder(dim=64, depth=2, heads=1, **flags))
+        matrices = sum(p.numel() for name, p in net.named_parameters() if p.ndim == 2 and 'emb' not in name)
+        assert workloads.weights(size, flags) == matrices
+
+
+def test_the_page_has_a_place_for_results_and_every_workload_is_explained(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / 'docs' / 'benchmarks.md'
+    text = page.read_text(encoding='utf-8')
+    assert [w.name for w in workloads.WORKLOADS if f'`{w.name}`' not in text.split('## Results')[0]] == []
+    copy = tmp_path / 'page.md'
+    copy.write_text(text, encoding='utf-8')
+    write_page(copy, page.parents[1] / 'benchmarks' / 'results', [w.name for w in workloads.WORKLOADS])
+    assert copy.read_text(encoding='utf-8') == text, 'the page is older than the results: python benchmarks/run.py --page'
+
+
+def test_every_flag_that_json_can_say_is_measured() -> None:
+    names = {case.name for case in workloads.flag_cases()}
+    assert len(names) > 100 and {'attn_flash', 'rotary_pos_emb', 'use_adaptive_layernorm'} <= names
