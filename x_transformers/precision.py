@@ -49,11 +49,13 @@ def run_single(module: nn.Module, x: Tensor) -> Tensor:
 def at_length(t: Tensor, length: float = 1.0) -> Tensor:
     """`t` at this length along its last axis. A vector of zeros stays one.
 
-    `F.normalize` divides every number, forth and back; one division per vector costs a quarter less. In half precision its least
-    length would be rounded to zero: zeros would become 0 / 0, and their gradient infinite.
+    `F.normalize` divides every number, forth and back; one division per vector costs a quarter less. In half precision, where its
+    least length would be rounded to zero, the gradient of zeros is zero: it would leave the range of numbers.
     """
     wide = single(t)
-    return (wide * (length / torch.linalg.vector_norm(wide, dim=-1, keepdim=True).clamp(min=1e-12))).to(t.dtype)
+    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    norm = norm.clamp(min=1e-12) if wide is t else norm.masked_fill(norm == 0, torch.inf)
+    return (wide * (length / norm)).to(t.dtype)
 
 
 class Exact(nn.Module):

@@ -76,16 +76,9 @@ def calc_z_loss(pre_softmax_attns: Sequence[Tensor], mask: Tensor | None = None,
     """
     if not isinstance(pre_softmax_attns, (list, tuple)) or not pre_softmax_attns:
         raise InputError(f'pre_softmax_attns={quoted(pre_softmax_attns)} is not possible; expected a list of scores (b, h, i, j)')
+    queries = tuple(getattr(pre_softmax_attns[0], 'shape', ()))[:3]  # of all layers; each may look at keys of its own
     for scores in pre_softmax_attns:
-        expect(
-            'pre_softmax_attns',
-            scores,
-            tuple(getattr(pre_softmax_attns[0], 'shape', ()))[:4] or (None,) * 4,
-            'float',
-            'scores are (b, h, i, j)',
-        )
-    if scores.ndim != 4:
-        raise InputError(f'pre_softmax_attns holds shape {tuple(scores.shape)}, expected scores (b, h, i, j)')
+        expect('pre_softmax_attns', scores, (*queries, *(None,) * (4 - len(queries))), 'float', 'scores are (b, h, i, j)')
     expect_optional('mask', mask, (scores.shape[0], scores.shape[2]), 'bool', 'it says which queries count')
     expect_place({'mask': mask}, scores, 'pre_softmax_attns')
     if not (isinstance(weight, Tensor) and weight.numel() == 1 or within(weight, -1e18, 1e18)):

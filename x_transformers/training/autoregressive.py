@@ -65,6 +65,9 @@ class AutoregressiveConfig(Config):
     positional = ('net', 'ignore_index', 'pad_value', 'mask_prob', 'add_attn_z_loss')
 
 
+OF_THE_LOSS = ('mask_prob', 'add_attn_z_loss', 'label_smoothing', 'z_loss_weight', 'loss_chunk_size')
+
+
 @configured(AutoregressiveConfig)
 class AutoregressiveWrapper(Storable, nn.Module):
     """Trains a model to predict the next token, and generates with it.
@@ -81,7 +84,7 @@ class AutoregressiveWrapper(Storable, nn.Module):
         super().__init__()
         cfg = self.config = AutoregressiveConfig.of(None, args, keywords)
         expect_token_model('net', cfg.net, 'max_seq_len')
-        concerns = next((name for name in ('mask_prob', 'add_attn_z_loss') if getattr(cfg, name)), None)
+        concerns = next((name for name in OF_THE_LOSS if getattr(cfg, name)), None)
         if concerns and (reason := why_no_logits(cfg.net)):
             raise FlagError(f'{concerns}={getattr(cfg, concerns)!r} concerns the loss, which there is none of: {reason}. Leave one out.')
         self.net = cfg.net
