@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+ENDS = ('to_logits', 'final_norm', 'lm_head', 'ln_f', 'head.', 'stack.norm')
+
 
 def ids(size: dict[str, Any], length: int, seed: int = 0) -> Tensor:
     made = torch.randint(0, size['vocabulary'], (size['batch'], length), generator=torch.Generator().manual_seed(seed))
@@ -19,7 +21,10 @@ def noise(size: dict[str, Any], *shape: int) -> Tensor:
 
 
 def prepared(model: nn.Module, size: dict[str, Any]) -> Any:
-    """On the device; models that only decode are in bfloat16 on a GPU."""
+    """On the device; with `only_head`, nothing learns but the head and the norm before it, whatever they are called."""
+    if size.get('only_head'):
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(any(part in name for part in ENDS))
     return model.to(size.get('device', 'cpu'))
 
 

@@ -34,7 +34,6 @@ def language(size: dict[str, Any], **more: Any) -> Any:
 
 def train(size: dict[str, Any]) -> Work:
     model, tokens = prepared(AutoregressiveWrapper(language(size)), size), ids(size, size['length'] + 1)
-    model.net.token_emb.requires_grad_(not size.get('frozen_table'))
     inputs = {name: noise(size, size['batch'], *shape) for name, shape in size.get('inputs', {}).items()}
     loss = torch.compile(model) if size.get('compile') else model
     return step(model, lambda: loss(tokens, **inputs), size)

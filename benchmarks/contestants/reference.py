@@ -276,7 +276,6 @@ def language(size: dict[str, Any], **more: Any) -> Language:
 def train(size: dict[str, Any]) -> Callable[[], Any]:
     model, tokens = prepared(language(size), size), ids(size, size['length'] + 1)
     rows = 2**24 // size['vocabulary'] if size['vocabulary'] > 2**13 else 0
-    model.table.weight.requires_grad_(not size.get('frozen_table'))
     loss = torch.compile(model.loss) if size.get('compile') else model.loss
     return step(model, lambda: loss(tokens, rows), size)
 

@@ -47,7 +47,6 @@ def language(size: dict[str, Any]) -> Any:
 
 def train(size: dict[str, Any]) -> Work:
     model, tokens = prepared(language(size), size), ids(size, size['length'] + 1)
-    model.get_input_embeddings().requires_grad_(not size.get('frozen_table'))
     logits = lambda: model(tokens[:, :-1], use_cache=False).logits
     logits = torch.compile(logits) if size.get('compile') else logits
     return step(model, lambda: F.cross_entropy(logits().flatten(0, 1), tokens[:, 1:].flatten()), size)

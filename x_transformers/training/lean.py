@@ -20,7 +20,7 @@ from x_transformers.training.losses import check_targets
 
 LARGE = 2**13  # tokens in a vocabulary from which a loss is made without logits
 AT_ONCE = 2**26  # logits that are made at once
-AT_ONCE_ON_CPU = 2**24
+AT_ONCE_ON_CPU = 2**23
 
 
 def why_logits(net: nn.Module) -> str | None:
