@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from x_transformers.errors import InputError
 
 
 def askable(t: Tensor) -> bool:
-    """Whether a question to a tensor is free: elsewhere it would stop the device, or break a compiled graph."""
-    return t.device.type == 'cpu' and not torch.compiler.is_compiling()
+    """Whether a question to a tensor is free: elsewhere it would stop the device, break a compiled graph, or have no single answer."""
+    return t.device.type == 'cpu' and not torch.compiler.is_compiling() and not is_functorch_wrapped_tensor(t)
 
 
 def expect(name: str, t: Any, shape: tuple[int | None, ...], dtype: str | None = None, hint: str = '') -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from x_transformers.decoding.nets import logits_of
 from x_transformers.errors import FlagError, InputError
-from x_transformers.inputs import expect
+from x_transformers.inputs import askable, expect
 
 
 def shifted(x: Tensor, ignore_index: int, pad_value: int, num_logits: int | None, who: str) -> tuple[Tensor, Tensor]:
@@ -25,7 +25,7 @@ def shifted(x: Tensor, ignore_index: int, pad_value: int, num_logits: int | None
 
 def check_targets(targets: Tensor, ignore_index: int | None, num_logits: int | None, name: str = 'x') -> None:
     """Every token to predict must have a logit; asked where that is free."""
-    if num_logits is None or targets.device.type != 'cpu' or torch.compiler.is_compiling():
+    if num_logits is None or not askable(targets):
         return
     strange = targets[(targets < 0) | (targets >= num_logits)]
     strange = strange if ignore_index is None else strange[strange != ignore_index]
