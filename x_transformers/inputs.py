@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from x_transformers.errors import FlagError, InputError, quoted
 
@@ -36,8 +37,9 @@ def check_values(everywhere: bool = True) -> Iterator[None]:
 
 
 def askable(t: Tensor) -> bool:
-    """Whether numbers may be asked for: elsewhere than on the CPU it would stop the device, and in a compiled graph break it."""
-    if torch.compiler.is_compiling() or t.device.type == 'meta':
+    """Whether numbers may be asked for: elsewhere than on the CPU it would stop the device, in a compiled graph break it, and under
+    vmap there is no single answer."""
+    if torch.compiler.is_compiling() or t.device.type == 'meta' or is_functorch_wrapped_tensor(t):
         return False
     return t.device.type == 'cpu' if _everywhere is None else _everywhere
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from law_cases import BASE, DECODERS, STACKS, Case, build_model, build_stack, context_of, drawn, embeddings, named, tokens
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
@@ -127,10 +128,14 @@ def test_parameters_can_be_handed_in_and_gradients_taken_per_sample(kind: type, 
 
 @pytest.mark.filterwarnings('ignore:There is a performance drop')
 def test_a_model_gives_gradients_per_sample() -> None:
-    model, ids = build_model(Case('')), tokens()
-    parameters = {name: p.detach() for name, p in model.named_parameters()}
-    found = vmap(grad(lambda given, row: functional_call(model, given, (row[None],))), in_dims=(None, 0))(parameters, ids)
-    for row in range(len(ids)):
-        model.zero_grad()
-        model(ids[row : row + 1]).backward()
-        assert all((found[name][row] - p.grad).abs().max() < 1e-10 for name, p in model.named_parameters() if p.grad is not None)
+    net, ids = build_model(Case('')).net, tokens()
+    parameters = {name: p.detach() for name, p in net.named_parameters()}
+
+    def loss(given: dict[str, Tensor], row: Tensor) -> Tensor:
+        return F.cross_entropy(functional_call(net, given, (row[None, :-1],))[0], row[1:])
+
+    found = vmap(grad(loss), in_dims=(None, 0))(parameters, ids)
+    for row, one in enumerate(ids):
+        net.zero_grad()
+        loss(dict(net.named_parameters()), one).backward()
+        assert all(p.grad is not None and (found[name][row] - p.grad).abs().max() < 1e-10 for name, p in net.named_parameters())
