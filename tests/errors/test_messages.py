@@ -83,6 +83,19 @@ FLAGS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     'a branch of another width': (lambda: stack(ff_dim_out=4), ('ff_dim_out=4', 'Leave it out')),
     'an unknown kernel': (lambda: stack(attn_attend_sdp_kwargs={'foo': True}), ("{'foo': True}", 'enable_flash')),
     'slopes for other heads': (lambda: stack(alibi_pos_bias=True, rel_pos_kwargs={'slopes': [1.0]}), ('slopes=[1.0]', '2 heads')),
+    'a context that no layer looks at': (
+        lambda: stack(cross_attend=True, depth=None, custom_layers=('a', 'f')), ("custom_layers=('a', 'f')", 'cross_attend=True'),
+    ),
+    'a logarithm of mixed weights': (
+        lambda: stack(attn_laser=True, attn_post_talking_heads=True), ('attn_laser=True', 'attn_post_talking_heads=True', 'logarithm'),
+    ),
+    'a decay that learned keys do not have': (
+        lambda: stack(cross_attend=True, rotary_xpos=True, cross_attn_num_mem_kv=2),
+        ('rotary_xpos=True', 'cross_attn_num_mem_kv=2', 'rotary_pos_emb=True'),
+    ),
+    'a loss without logits': (
+        lambda: AutoregressiveWrapper(net(return_only_embed=True), mask_prob=0.5), ('mask_prob=0.5', 'return_only_embed=True'),
+    ),
     'an argument given twice': (lambda: AttentionLayers(16, 1, 2, depth=2), ("'depth'", 'by position and by keyword')),
     'a model without layers': (lambda: TransformerWrapper(num_tokens=3, max_seq_len=4), ("'attn_layers' is required",)),
     'layers that are none': (lambda: net(attn_layers=torch.nn.Identity()), ('attn_layers=Identity()', 'AttentionLayers')),
