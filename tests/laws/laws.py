@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from subjects import CONTEXT, EVERY, LENGTH, ROWS, SECOND, START, Case, Subject, cast, ids, parameters_that_run
+from subjects import EVERY, FEW, LENGTH, ROWS, SECOND, SEEN, START, Case, Subject, cast, parameters_that_run
 from torch import Tensor
 
 from x_transformers import XTransformer
@@ -22,8 +22,6 @@ from x_transformers.errors import DecodeError
 BOUND, EXACT = 1e-10, 1e-12
 SHORT = 7  # tokens of the second row where it is padded on the right
 RIGHT = torch.arange(LENGTH) < torch.tensor([[LENGTH], [SHORT]])
-FEW = 3  # context tokens of the second row where its context is padded
-SEEN = torch.arange(CONTEXT) < torch.tensor([[CONTEXT], [FEW]])
 
 
 @dataclass(frozen=True)
@@ -92,36 +90,6 @@ def has_no_choice(s: Subject) -> str | None:
     return None if s.fused else 'the reference alone computes what its flags ask for'
 
 
-# ---------------------------------------------------------------------- writing
-
-
-def written(s: Subject, which: slice = EVERY, ragged: bool = True, cache_kv: bool = True) -> Tensor:
-    """Three tokens behind prompts of 3 and 5; the second source of an encoder-decoder has 3 tokens. A row alone has no padding."""
-    lens, prompt = torch.tensor([3, 5]), ids(9, 5)
-    given: dict[str, Any] = {'prompt_lens': lens} if ragged else {}
-    if not ragged and which != EVERY:
-        prompt = prompt[:, : lens[which]]
-    if not isinstance(s.model, XTransformer):
-        return s.model.generate(prompt[which], 3, temperature=0.0, cache_kv=cache_kv, **given, **s.beside(which))
-    tokens, followed = s.source
-    masked = not reads_neighbours_in(s)
-    if masked and which == SECOND:
-        tokens = tokens[:, :FEW]
-    given |= {'mask': SEEN} if masked and which == EVERY else {}
-    given |= {f'src_{name}': t[which] for name, t in followed.items()} | {name: t[which] for name, t in s.followed.items()}
-    return s.model.generate(tokens[which], prompt[which], 3, temperature=0.0, cache_kv=cache_kv, **given)
-
-
-def reads_neighbours_in(s: Subject) -> bool:
-    """Whether the encoder of an encoder-decoder is shifted: see `right`."""
-    return any(s.model.encoder.attn_layers.plan.shifts)
-
-
-def together(s: Subject) -> Tensor:
-    """What both rows write by state, in one batch."""
-    return s.once('written', lambda: written(s, ragged=reads_rows_of_one_length(s) is None))
-
-
 # ---------------------------------------------------------------------- the laws
 
 
@@ -150,10 +118,10 @@ def pieces(s: Subject) -> None:
     beside = s.beside()
     with torch.no_grad():
         for sizes, capacity in ((sizes_of(s), None), ([LENGTH], LENGTH)):
-            out, _ = s.cut(sizes, s.net.empty_state(capacity=capacity), **beside)
+            out = s.cut(sizes, s.net.empty_state(capacity=capacity), **beside)
             assert apart(out, s.whole) < BOUND, (sizes, capacity)
         sizes = [SHORT, *(n for n in sizes_of(s) if n != SHORT)] if s.net.num_memory_tokens else sizes_of(s)
-        out, _ = s.cut(sizes, s.net.empty_state(capacity=LENGTH), seq_start_pos=START, **beside)
+        out = s.cut(sizes, s.net.empty_state(capacity=LENGTH), seq_start_pos=START, **beside)
         assert max(apart(out[0], s.padded[0]), apart(out[1, 4:], s.padded[1, 4:])) < BOUND, sizes
         growing, at = s.net.empty_state(), sum(sizes[:2])
         _, growing = s.run(s.part(EVERY, slice(at)), state=growing, return_state=True, seq_start_pos=START, **beside)
@@ -173,13 +141,13 @@ def sizes_of(s: Subject) -> list[int]:
 
 @law('Written by state, tokens are those of the whole window each time.', writes_nothing)
 def generated(s: Subject) -> None:
-    assert torch.equal(together(s), written(s, ragged=reads_rows_of_one_length(s) is None, cache_kv=False))
+    assert torch.equal(s.written, s.write(ragged=reads_rows_of_one_length(s) is None, cache_kv=False))
 
 
 @law('Ragged prompts, and padded sources, write what each row writes alone.', writes_no_ragged_rows)
 def ragged(s: Subject) -> None:
     for row in range(ROWS):
-        assert torch.equal(together(s)[row : row + 1], written(s, slice(row, row + 1), ragged=False))
+        assert torch.equal(s.written[row : row + 1], s.write(slice(row, row + 1)))
 
 
 @law('Nothing before a changed token moves.', has_no_tokens_out)

@@ -1,16 +1,16 @@
 """What the laws are about: a model with some flags switched on, what it is given, and outputs that laws share.
 
-Three halves can hold flags: a decoder, an encoder, and the model and training wrapper around either; an encoder-decoder holds
-them in both stacks. Whatever is built is asked by one call: `run(given, **beside)`, where `given` belongs to tokens, one entry
-each, and `beside` to whole rows.
+Flags can be those of a decoder, of an encoder, of both halves of an encoder-decoder, and of the model and training wrapper around a
+stack. Whatever is built is asked by one call, `run(given, **beside)`, where `given` belongs to tokens, one entry each, and `beside` to
+whole rows.
 """
 
 from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -29,9 +29,12 @@ from x_transformers.state import map_tensors, tensors
 
 DIM, LENGTH, ROWS, CONTEXT = 16, 12, 2, 5
 STACK = {'dim': DIM, 'depth': 2, 'heads': 4, 'attn_dim_head': 12}
+SIZE = {'num_tokens': VOCABULARY, 'max_seq_len': 24}
 SECOND = slice(1, 2)
 START = torch.tensor([0, 4])  # left padding of the two rows
 EVERY = slice(None)
+FEW = 3  # context tokens of the second row where its context is padded
+SEEN = torch.arange(CONTEXT) < torch.tensor([[CONTEXT], [FEW]])
 Given = dict[str, Tensor]
 
 
@@ -56,92 +59,80 @@ CROSS = ('cross_', 'only_cross')  # how flags begin that concern a context
 
 @dataclass(frozen=True)
 class Case:
-    """Flags that are on together, in one kind of model. Keywords are those of their examples, unless they are given."""
+    """Flags that are on together in one kind of model, each as in its example."""
 
     kind: str  # a key of KINDS
     flags: tuple[str, ...]
-    given: dict[str, Any] | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f'{self.kind}: {" + ".join(self.flags) or "defaults"}'
 
     @cached_property
     def keywords(self) -> dict[str, Any]:
-        """All that is switched on, each by its public name; a flag's own value counts more than what the example of another needs."""
-        if self.given is not None:
-            return self.given
+        """All that is switched on, by public names."""
         return joined([STACK_FLAGS.get(name) or MODEL_FLAGS[name] for name in self.flags], context=self.kind == 'encoder-decoder')
 
     @property
     def seed(self) -> int:
         return zlib.crc32(str(self).encode())
 
-    def of(self, names: dict[str, Entry], inside: bool = True) -> dict[str, Any]:
-        """The keywords among `names`, or all others."""
-        return {name: value for name, value in self.keywords.items() if (name in names) == inside}
+    def of(self, names: Iterable[str]) -> dict[str, Any]:
+        """The keywords among `names`."""
+        return {name: value for name, value in self.keywords.items() if name in names}
 
     @property
     def stack(self) -> dict[str, Any]:
         """Keywords of a layer stack."""
         base = {name: value for name, value in STACK.items() if not (name == 'depth' and 'custom_layers' in self.keywords)}
-        return {**base, **self.of(MODEL_FLAGS, inside=False)}
+        return {**base, **self.of(self.keywords.keys() - MODEL_FLAGS.keys())}
 
     def on(self, *names: str) -> str | None:
         """The first of these flags that is on."""
         return next((name for name in names if self.keywords.get(name)), None)
 
 
-def wrapped(kind: type, case: Case, **more: Any) -> AutoregressiveWrapper:
+def wrapped(kind: type, case: Case) -> AutoregressiveWrapper:
     """A model over tokens, around a stack of this kind, and what trains it."""
-    own, training = {**case.of(MODEL_FLAGS), **more}, case.of(TRAINING_FLAGS)
-    own = {name: value for name, value in own.items() if name not in training}
-    flash = {name: own.pop(name) for name in list(own) if name.endswith('flash')}
-    net = TransformerWrapper(**{'num_tokens': VOCABULARY, 'max_seq_len': 24, 'attn_layers': kind(**{**case.stack, **flash}), **own})
-    return AutoregressiveWrapper(net, **training)
+    own = case.of(MODEL_FLAGS.keys() - TRAINING_FLAGS.keys())
+    net = TransformerWrapper(**{**SIZE, **own}, attn_layers=kind(**case.stack))
+    return AutoregressiveWrapper(net, **case.of(TRAINING_FLAGS))
 
 
-def decoder(case: Case, **more: Any) -> AutoregressiveWrapper:
-    return wrapped(Decoder, case, **more)
-
-
-def encoder(case: Case, **more: Any) -> AutoregressiveWrapper:
-    return wrapped(Encoder, case, **more)
-
-
-def around(case: Case, **more: Any) -> AutoregressiveWrapper:
+def around(case: Case) -> AutoregressiveWrapper:
     """The model around a decoder; CLS tokens must see what stands behind them."""
-    return wrapped(Encoder if case.on('use_cls_token') else Decoder, case, **more)
+    return wrapped(Encoder if case.on('use_cls_token') else Decoder, case)
 
 
-def sides(case: Case) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What encoder and decoder hold: all flags, but those that only a decoder can have."""
-    whole = {name: value for name, value in case.stack.items() if name != 'dim'}
-    source = {
-        name: STACK_FLAGS[name].example[name] if name in WITH_CONTEXT else value
-        for name, value in whole.items()
-        if not name.startswith(CROSS)
-    }
-    return ({name: value for name, value in STACK.items() if name != 'dim'} if refused(Encoder, source) else source), whole
+def both(case: Case) -> XTransformer:
+    """An encoder and a decoder that looks at what it reads. Both hold the flags, those aside that only a decoder can have."""
+    target = {name: value for name, value in case.stack.items() if name not in ('dim', 'cross_attend')}  # it always looks
+    source = {name: without_context(name, value) for name, value in target.items() if not name.startswith(CROSS)}
+    if not taken(Encoder, source):
+        source = {name: value for name, value in STACK.items() if name != 'dim'}
+    keywords = {'enc': {**SIZE, **source}, 'dec': {**SIZE, **target}}
+    return XTransformer(dim=DIM, **{f'{side}_{name}': value for side, flags in keywords.items() for name, value in flags.items()})
 
 
-def refused(kind: type, keywords: dict[str, Any]) -> bool:
+def without_context(name: str, value: Any) -> Any:
+    """What an encoder holds of layers that were laid out for a context."""
+    return STACK_FLAGS[name].example[name] if name in WITH_CONTEXT else value  # type: ignore[index]
+
+
+def taken(kind: Any, keywords: dict[str, Any]) -> bool:
+    """Whether the rules of a stack allow these flags."""
     try:
-        kind.config_class.of(None, (), {'dim': DIM, **keywords})  # type: ignore[attr-defined]
+        kind.config_class.of(None, (), {'dim': DIM, **keywords})
     except FlagError:
-        return True
-    return False
+        return False
+    return True
 
 
-def both(case: Case, **more: Any) -> XTransformer:
-    """An encoder and a decoder that looks at what it reads; both hold the flags, where an encoder takes them."""
-    source, target = sides(case)
-    target = {name: value for name, value in target.items() if name != 'cross_attend'}  # it always does
-    size = {'num_tokens': VOCABULARY, 'max_seq_len': 24}
-    enc = {f'enc_{name}': value for name, value in {**size, **source, **more}.items()}
-    return XTransformer(dim=DIM, **enc, **{f'dec_{name}': value for name, value in {**size, **target, **more}.items()})
-
-
-KINDS: dict[str, Callable[..., Any]] = {'decoder': decoder, 'encoder': encoder, 'encoder-decoder': both, 'model': around}
+KINDS: dict[str, Callable[[Case], Any]] = {
+    'decoder': partial(wrapped, Decoder),
+    'encoder': partial(wrapped, Encoder),
+    'encoder-decoder': both,
+    'model': around,
+}
 
 
 def in_float64(build: Callable[[], Any]) -> Any:
@@ -160,7 +151,6 @@ class Subject:
         self.draw = random.Random(case.seed)
         self.model = in_float64(partial(KINDS[case.kind], case))
         self.net, self.stack = self.parts(self.model)
-        self.made: dict[str, Any] = {}
 
     def parts(self, model: Any) -> tuple[Any, Any]:
         """The model over tokens that laws ask, and its layer stack."""
@@ -193,13 +183,8 @@ class Subject:
     @cached_property
     def given(self) -> Given:
         """What belongs to tokens: their ids, embeddings that are added to them (those have a gradient), further ids."""
-        return self.tokens(LENGTH)
-
-    def tokens(self, length: int) -> Given:
-        given = {'x': ids(3, LENGTH)[:, :length], 'sum_embeds': drawn(2, ROWS, LENGTH, self.net.emb_dim)[:, :length]}
-        for name, count in self.case.keywords.get('embed_num_tokens', {}).items():
-            given[name] = ids(4, LENGTH, count)[:, :length]
-        return given
+        further = {name: ids(4, LENGTH, count) for name, count in self.case.keywords.get('embed_num_tokens', {}).items()}
+        return {'x': ids(3, LENGTH), 'sum_embeds': drawn(2, ROWS, LENGTH, self.net.emb_dim), **further}
 
     def beside(self, rows: slice = EVERY) -> dict[str, Any]:
         """What belongs to rows: the context that they look at, the conditions that they follow."""
@@ -211,7 +196,9 @@ class Subject:
         if self.case.keywords.get('recycling'):
             found['recycle_steps'] = 2
         if isinstance(self.model, XTransformer):
-            return {**found, 'context': self.read(*self.source)}
+            tokens, followed = self.source
+            with torch.no_grad():
+                return {**found, 'context': self.model.encoder(tokens, **followed)}
         if self.looks:
             found['context'] = drawn(5, ROWS, CONTEXT, self.case.keywords.get('cross_attn_dim_context', DIM))
             if self.placed:
@@ -233,13 +220,8 @@ class Subject:
     @property
     def source(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Tokens to read, and what the norms of the encoder follow."""
-        needs = self.model.encoder.attn_layers.need_condition
-        return ids(7, CONTEXT), {'condition': drawn(8, ROWS, self.model.encoder.attn_layers.dim_condition)} if needs else {}
-
-    def read(self, tokens: Tensor, beside: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
-        """The source as the decoder sees it."""
-        with torch.no_grad():
-            return self.model.encoder(tokens, mask=mask, **beside)
+        stack = self.model.encoder.attn_layers
+        return ids(7, CONTEXT), {'condition': drawn(8, ROWS, stack.dim_condition)} if stack.need_condition else {}
 
     # ------------------------------------------------------------------ asking
 
@@ -249,9 +231,7 @@ class Subject:
 
     def run(self, given: Given, net: Any = None, **beside: Any) -> Any:
         """One tensor of all outputs, (b, n, features) or (b, 1, features) for a row; with a state where one is asked for."""
-        further = {name: t for name, t in given.items() if name not in ('x', 'sum_embeds')}
-        more = {'embed_ids': further} if further else {}
-        out = (net or self.net)(given['x'], sum_embeds=given['sum_embeds'], **more, **beside)
+        out = (net or self.net)(given['x'], sum_embeds=given['sum_embeds'], **further(given), **beside)
         out, state = out if beside.get('return_state') else (out, None)
         found = [t[..., None] if self.case.on('squeeze_out_last_dim') else t for t in tensors(out)]
         whole = torch.cat([t[:, None] if self.pooled else t for t in found], dim=-1)
@@ -286,21 +266,14 @@ class Subject:
         """The same model again, from its config and its state dict. The last law that takes it casts it."""
         return self.twin()
 
-    def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """What several laws look at."""
-        if name not in self.made:
-            self.made[name] = make()
-        return self.made[name]
-
-    def cut(self, sizes: list[int], state: Any, **beside: Any) -> tuple[Tensor, list[Any]]:
-        """Outputs of a sequence run in pieces with the state passed on, and the state after each piece."""
-        outs, states, at = [], [], 0
+    def cut(self, sizes: list[int], state: Any, **beside: Any) -> Tensor:
+        """Outputs of a sequence run in pieces with the state passed on."""
+        outs, at = [], 0
         for n in sizes:
             out, state = self.run(self.part(EVERY, slice(at, at + n)), state=state, return_state=True, **beside)
             outs.append(out)
-            states.append(state)
             at += n
-        return torch.cat(outs, dim=1), states
+        return torch.cat(outs, dim=1)
 
     def loss(self, model: Any, given: Given, **beside: Any) -> Tensor:
         """What training would follow: the loss of a target; of other models the mean of squares, and the wrapper's own where a flag is."""
@@ -310,10 +283,28 @@ class Subject:
             return model(tokens, given['x'], mask=beside.get('context_mask'), **read, **self.followed)
         total: Tensor = self.run(given, model.net, **{**self.beside(), **beside}).square().mean()
         if self.case.on(*TRAINING_FLAGS):
-            further = {name: t[:, :-1] for name, t in given.items() if name not in ('x', 'sum_embeds')}
-            more = {'embed_ids': further} if further else {}
-            total = total + model(given['x'] % self.net.num_logits, **more, **self.beside())
+            inputs = {name: t[:, :-1] for name, t in given.items()}
+            total = total + model(given['x'] % self.net.num_logits, **further(inputs), **self.beside())
         return total
+
+    def write(self, which: slice = EVERY, ragged: bool = True, cache_kv: bool = True) -> Tensor:
+        """Three tokens behind prompts of 3 and 5, the second of two sources padded; what a row gets alone is not."""
+        lens, prompt, alone = torch.tensor([3, 5]), ids(9, 5), which != EVERY
+        prompt = prompt[which, : lens[which]] if alone else prompt
+        given: dict[str, Any] = {'temperature': 0.0, 'cache_kv': cache_kv} | ({'prompt_lens': lens} if ragged and not alone else {})
+        if not isinstance(self.model, XTransformer):
+            return self.model.generate(prompt, 3, **given, **self.beside(which))
+        tokens, followed = self.source
+        given |= {f'src_{name}': t[which] for name, t in followed.items()} | {name: t[which] for name, t in self.followed.items()}
+        if any(self.model.encoder.attn_layers.plan.shifts):  # its feed-forwards read neighbours: see the law `right`
+            return self.model.generate(tokens[which], prompt, 3, **given)
+        given |= {} if alone else {'mask': SEEN}
+        return self.model.generate(tokens[which, : FEW if which == SECOND else None], prompt, 3, **given)
+
+    @cached_property
+    def written(self) -> Tensor:
+        """What both rows write by state, in one batch of prompts that are ragged where they can be."""
+        return self.write(ragged=not self.case.on('memory_tokens_interspersed_every'))
 
     def twin(self, flash: bool | None = None) -> Any:
         """The same model again, from its config and its state dict; with the reference for attention where `flash` is False."""
@@ -333,6 +324,12 @@ def rebuilt(model: Any, more: dict[str, Any]) -> Any:
     more = {name: value for name, value in more.items() if stack.cross_attend or not name.startswith(CROSS)}
     net['attn_layers'] = type(stack)(**{**stack.config.keywords(), **more})
     return AutoregressiveWrapper(**{**model.config.keywords(), 'net': TransformerWrapper(**net)})
+
+
+def further(given: Given) -> dict[str, Any]:
+    """Ids of further embeddings, as a model takes them."""
+    found = {name: t for name, t in given.items() if name not in ('x', 'sum_embeds')}
+    return {'embed_ids': found} if found else {}
 
 
 def cast(t: Any, dtype: torch.dtype) -> Any:

@@ -44,8 +44,8 @@ class AlibiPositionalBias(Derived, DistanceBias):
             raise FlagError(f'slopes={slopes!r} are not possible: expected a number for each of {heads} heads')
         if len(chosen) != heads:
             raise FlagError(
-                f'slopes={chosen!r} has {len(chosen)} entries; expected one for each of {heads} heads (in a layer stack: '
-                'rel_pos_kwargs, and alibi_num_heads or heads)'
+                f'slopes={chosen!r} has {len(chosen)} entries; expected one for each of {heads} heads (in a layer stack, slopes are given '
+                'in rel_pos_kwargs, for alibi_num_heads or heads)'
             )
         padded = chosen + [0.0] * (self.total_heads - heads)
         self.derive('slopes', padded)

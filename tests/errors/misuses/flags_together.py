@@ -119,4 +119,11 @@ MISUSES: dict[str, Misuse] = {
         'Leave out cross_attn_flash, or use'),
     'a fused kernel for attention outside of a stack': Misuse(BackendError, lambda: Attention(16, flash=True, hard=True),
         'flash', 'flash=True cannot be combined with hard=True', 'fused kernels know only softmax', 'Leave out flash, or use flash=False'),
+    'a context that no layer looks at': Misuse(FlagError, lambda: decoder(cross_attend=True, depth=None, custom_layers=('a', 'f')),
+        'custom_layers', "custom_layers=('a', 'f')", 'cross_attend=True'),
+    'a logarithm of mixed weights': Misuse(FlagError, lambda: decoder(attn_laser=True, attn_post_talking_heads=True),
+        'attn_laser', 'attn_laser=True', 'attn_post_talking_heads=True', 'logarithm'),
+    'a decay that learned keys do not have': Misuse(
+        FlagError, lambda: decoder(cross_attend=True, rotary_xpos=True, cross_attn_num_mem_kv=2),
+        'rotary_xpos', 'rotary_xpos=True', 'cross_attn_num_mem_kv=2', 'rotary_pos_emb=True'),
 }  # fmt: skip
