@@ -79,7 +79,7 @@ def check_call(model: Any, x: Tensor, ask: Ask) -> None:
     check_ahead(model, x, ask)
     check_useless(model, ask)
     own_state = ask.state is not None and ask.state.maker is model.attn_layers.maker and not ask.first
-    if not torch.compiler.is_compiling() and (ask.stack or ask.mems is not None or not own_state):  # else the next tokens, nothing to be wrong
+    if not torch.compiler.is_compiling() and (ask.stack or ask.mems is not None or not own_state):  # else only tokens
         check_stack(model, x, ask)
 
 
