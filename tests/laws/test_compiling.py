@@ -31,8 +31,8 @@ from torch import Tensor, nn
 
 from x_transformers import Decoder, Encoder
 
-TRAINED = part(STACKS, 56)
-OPEN = part([at for at in STACKS if at[1].name not in TOGETHER], 20) + [at for at in STACKS if at[0] is Decoder and at[1].name in TOGETHER]
+TRAINED = part(STACKS, 32)
+OPEN = part([at for at in STACKS if at[1].name not in TOGETHER], 8) + [at for at in STACKS if at[0] is Decoder and at[1].name in TOGETHER]
 CLOSED = {  # why a stack cannot have open sizes
     'attn_hybrid_module': 'PyTorch unrolls a recurrent layer over the length',
     'attn_hybrid_fold_axial_dim': 'PyTorch unrolls a recurrent layer over the length',
@@ -105,7 +105,7 @@ def test_one_graph_serves_any_batch_and_length(kind: type, case: Case) -> None:
     assert counting.graphs == 1
 
 
-@pytest.mark.parametrize('flags', [{}, {'rotary_pos_emb': True, 'attn_kv_heads': 2}, {'rel_pos_bias': True}], ids=str)
+@pytest.mark.parametrize('flags', [{'rotary_pos_emb': True, 'attn_kv_heads': 2}, {'rel_pos_bias': True}], ids=str)
 def test_a_model_compiles_again_once_when_batch_and_length_change(flags: dict[str, Any]) -> None:
     counting, model = Counting(), build_model(Case('', flags)).train()
     run = compiled(model, counting)
@@ -130,7 +130,7 @@ HANDED_DOWN: list[dict[str, Any]] = [  # what layers hand down, and so what a la
 def test_a_graph_leaves_out_layers_as_a_stack_does(flags: dict[str, Any]) -> None:
     chances = random.Random(0)
     count = len(build_stack(Decoder, Case('', flags)).layers)
-    for _ in range(2):
+    for _ in part([0, 1], 1):
         drawn = tuple(float(chances.random() < 0.5) for _ in range(count - 1))
         trains_alike(Decoder, Case('', {**flags, 'layer_dropout': (*drawn, 0.0)}), 'aot_eager')
 
@@ -145,10 +145,10 @@ def test_a_graph_draws_anew_which_layers_to_leave_out() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which('g++') is None, reason='inductor needs a compiler')
-@pytest.mark.parametrize('kind, flags', [
+@pytest.mark.parametrize('kind, flags', part([
     (Decoder, {'rotary_pos_emb': True, 'attn_kv_heads': 2, 'ff_swish': True, 'ff_glu': True, 'use_rmsnorm': True}),
     (Decoder, {'residual_attn': True, 'attn_pre_talking_heads': True, 'rel_pos_bias': True, 'checkpoint': True}),
     (Encoder, {'num_residual_streams': 2, 'alibi_pos_bias': True, 'attn_gate_values': True}),
-], ids=named)  # fmt: skip
+], 1), ids=named)  # fmt: skip
 def test_compiled_kernels_train_alike(kind: type, flags: dict[str, Any]) -> None:
     trains_alike(kind, Case('', flags), 'inductor', 1e-9)

@@ -38,7 +38,7 @@ def exported(module: nn.Module, inputs: dict[str, Tensor], **sizes: Any) -> Any:
     return torch.export.export(module, (), inputs, dynamic_shapes={**sizes_of(inputs), **sizes})
 
 
-@pytest.mark.parametrize('kind, case', part([at for at in STACKS if at[1].name not in CLOSED], 48), ids=named)
+@pytest.mark.parametrize('kind, case', part([at for at in STACKS if at[1].name not in CLOSED], 32), ids=named)
 def test_a_stack_exports_with_any_batch_and_length(kind: type, case: Case) -> None:
     stack = build_stack(kind, case)
     given = []
