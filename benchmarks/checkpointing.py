@@ -79,7 +79,8 @@ def main() -> None:
         ratio = results[name]['memory ratio']
         print(f'{name:24}{kept["MiB"]:12.0f}{again["MiB"]:10.0f}{ratio:8.2f}{kept["seconds"]:10.2f}{again["seconds"]:10.2f}')
     if args.out:
-        machine = {'python': platform.python_version(), 'torch': torch.__version__, 'threads': torch.get_num_threads()}
+        versions = {'python': platform.python_version(), 'torch': torch.__version__}
+        machine = {**versions, 'cores': os.cpu_count(), 'threads': torch.get_num_threads()}
         args.out.write_text(json.dumps({'size': SIZE, 'machine': machine, 'results': results}, indent=1) + '\n')
 
 
