@@ -130,8 +130,8 @@ def test_figures_can_be_drawn_anew(tmp_path):
 
 
 def test_make_targets_exist():
-    targets = re.findall(r'^([a-z]+):', (ROOT / 'Makefile').read_text(encoding='utf-8'), re.MULTILINE)
-    assert set(re.findall(r'\bmake ([a-z]+)', '\n'.join(re.findall(r'`[^`]+`', PROSE)))) <= set(targets)
+    targets = re.findall(r'^([a-z-]+):', (ROOT / 'Makefile').read_text(encoding='utf-8'), re.MULTILINE)
+    assert set(re.findall(r'\bmake ([a-z-]+)', '\n'.join(re.findall(r'`[^`]+`', PROSE)))) <= set(targets)
 
 
 def test_every_name_in_the_text_exists():
@@ -145,7 +145,8 @@ def test_every_name_in_the_text_exists():
     named = {name for span in spans for name in re.findall(r'\b([a-z]\w*)=', span)}
     named |= {span for span in spans if re.fullmatch(r'[a-z]+(_[a-z0-9]+)+', span)}
     assert len(named) > 30
-    assert named - known == set()
+    of_torch = {'fullgraph', 'dynamo'}
+    assert named - known - of_torch == set()
 
 
 def test_links_to_papers_show_the_paper_they_lead_to():

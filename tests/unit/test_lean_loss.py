@@ -218,7 +218,7 @@ def test_a_second_derivative_is_refused_with_the_way_out() -> None:
     [
         ({'mixture_of_softmax': True}, 'loss_chunk_size=3 makes the loss without logits, but mixture_of_softmax=True'),
         ({'sigsoftmax_logits': True}, 'loss_chunk_size=3 makes the loss without logits, but sigsoftmax_logits=True'),
-        ({'num_output_heads': 2}, 'its head .to_logits. is a ModuleList'),
+        ({'num_output_heads': 2}, 'num_output_heads gives the model several heads'),
         ({'to_logits': Scaled(16, V)}, 'its head .to_logits. is a Scaled'),
     ],
 )

@@ -157,8 +157,10 @@ def test_recycling_adds_what_the_stack_made_to_its_input() -> None:
     torch.testing.assert_close(model(IDS, recycle_steps=2), model.attn_layers(z + model.recycled_proj(once)))
 
 
-def test_half_precision_mixtures_are_mixed_in_single() -> None:
-    assert net(mixture_of_softmax=True).bfloat16()(IDS).dtype == torch.float32
+def test_half_precision_mixtures_are_mixed_in_single_and_come_back_as_they_were() -> None:
+    logits, shares = torch.randn(2, 3, 4, 9).bfloat16(), torch.randn(2, 3, 4).bfloat16()
+    assert mix(logits, shares).dtype == torch.float32
+    assert net(mixture_of_softmax=True).bfloat16()(IDS).dtype == torch.bfloat16
 
 
 def test_init_can_be_overridden() -> None:
