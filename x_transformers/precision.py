@@ -58,8 +58,19 @@ def at_length(t: Tensor, length: float = 1.0) -> Tensor:
     return (wide * (length / norm)).to(t.dtype)
 
 
+def exact(dtype: torch.dtype) -> torch.dtype:
+    """The precision of buffers that are not rounded, in a model of this one."""
+    return torch.float32 if narrow(dtype) else dtype
+
+
 class Exact(nn.Module):
     """A module whose floating-point buffers never get narrower than single precision: `.bfloat16()` rounds parameters, not positions."""
+
+    @staticmethod
+    def buffers_of(model: nn.Module) -> set[str]:
+        """Names of such buffers anywhere in a model."""
+        named = ((name, part) for name, part in model.named_modules() if isinstance(part, Exact))
+        return {f'{name}.{buffer}'.lstrip('.') for name, part in named for buffer in part._buffers}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         before = {name: t for name, t in self._buffers.items() if t is not None and t.is_floating_point()}

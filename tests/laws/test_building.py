@@ -167,7 +167,8 @@ def test_no_flag_of_a_model_is_dead(case: Case) -> None:
         assert torch.equal(model.net(tokens()), without.net(tokens()))
         model.train()
     torch.manual_seed(0)
-    assert not torch.allclose(model(tokens()), without(tokens()), atol=1e-9)
+    alike = torch.allclose(model(tokens()), without(tokens()), atol=1e-9)
+    assert alike == (case.name == 'loss_chunk_size')  # it says how the loss is made, not what it is
 
 
 @pytest.mark.parametrize('case', [case for case in DECODERS if 'zero_init' in case.name], ids=str)

@@ -103,7 +103,8 @@ class Visible:
 def within(bias: Tensor, dtype: torch.dtype) -> Tensor:
     """`bias` in another precision; what that does not reach is its last number, so that a row of them stays finite."""
     largest = torch.finfo(dtype).max
-    return bias.clamp(-largest, largest).to(dtype) if largest < torch.finfo(bias.dtype).max else bias.to(dtype)
+    wider = bias.is_floating_point() and largest < torch.finfo(bias.dtype).max
+    return bias.clamp(-largest, largest).to(dtype) if wider else bias.to(dtype)
 
 
 def lowest(dtype: torch.dtype) -> float:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._C._functorch import peek_interpreter_stack
 
 from x_transformers.attention import strips
 from x_transformers.attention.backends import Scored
@@ -71,6 +72,8 @@ def in_strips(attention: Attention, limits: Visible, call: Call, span: Span, x: 
     """Whether the bias of this call is one by distance that hides nothing but what comes later, on a CPU (strips.py)."""
     cfg, attend = attention.config, attention.attend
     if call.bias is None or call.attn_bias is not None or cfg.lead or x.device.type != 'cpu' or torch.compiler.is_compiling():
+        return False
+    if peek_interpreter_stack() is not None:  # torch.func wants more of a backward pass than strips have
         return False
     by_order = span.pos is None and call.queries.length == span.length >= strips.LEAST
     whole = limits.aligned if cfg.causal else limits.explicit is None

@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 SMALLEST, LARGEST = 64, 256  # tokens in a block: smaller ones waste calls, larger ones scores that the window hides
 
 
+def known(condition: bool) -> bool:
+    """Whether it is so, whatever the sizes that a compiled graph leaves open: a question would close them."""
+    if not torch.compiler.is_compiling():
+        return condition
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # heavy, and loaded where anything is compiled
+
+    return statically_known_true(condition)
+
+
 @dataclass(frozen=True)
 class Blocks:
     """How the queries of a call are cut; `keys` are those of its tokens, the queries the last of them."""
@@ -41,7 +50,7 @@ class Blocks:
         size = min(max(window, SMALLEST), LARGEST)
         reach = max(-(-window // size), 1)
         count = queries // size - reach
-        return Blocks(size, reach, queries - count * size, count, keys - queries) if count >= 2 else None
+        return Blocks(size, reach, queries - count * size, count, keys - queries) if known(count >= 2) else None
 
     @property
     def width(self) -> int:

@@ -62,7 +62,9 @@ class Stepper:
         self.net, self.window, self.kwargs, self.way = net, window, dict(kwargs), way
         self.compiled = torch.compile(net) if way.compile and net is unwrapped(net) else net
         slides = 0 < window < total
-        self.state = net.empty_state(capacity=(window + SLACK if slides else total) + ahead(kwargs))
+        capacity = (window + SLACK if slides else total) + ahead(kwargs)
+        capacity += -capacity % SLACK if way.compile else 0  # sizes that come back find their graphs
+        self.state = net.empty_state(capacity=capacity)
         self.fed = 0
         self.start: Tensor | None = None
 

@@ -19,6 +19,7 @@ from x_transformers.files.meta import build_empty, check_bounds, make_derived_ag
 from x_transformers.files.tensors import Feed, Header, feed_all, opened, read_header, read_tensor
 from x_transformers.flags.plain import Recipe, build, read
 from x_transformers.flags.public import CLASSES
+from x_transformers.precision import Exact, exact
 
 Folder = str | os.PathLike[str]
 
@@ -83,13 +84,19 @@ class Source:
 
 def fill(model: nn.Module, fit: Fit, source: Source, place: torch.device, dtype: torch.dtype | None) -> None:
     """Put the numbers of a file into a model, one tensor at a time in the order of the file, each under all its names."""
-    tensors, filled, taken = named_tensors(model), {}, set(fit.taken)
+    tensors, filled, taken, unrounded = named_tensors(model), {}, set(fit.taken), Exact.buffers_of(model)
+
+    def wanted(name: str, tensor: Tensor) -> torch.dtype | None:
+        if dtype is None or not tensor.is_floating_point():
+            return None
+        return exact(dtype) if name in unrounded else dtype
+
     feed = source.digest.update if source.digest is not None and fit else None  # all are read: once is enough
     if feed is None:
         source.check()
     for name in (name for name in source.header.tensors if name in taken):
         tensor, old = source.read(name, feed), tensors[name]
-        filled[id(old)] = put(model, name, tensor.to(place, dtype if tensor.is_floating_point() else None), old)
+        filled[id(old)] = put(model, name, tensor.to(place, wanted(name, tensor)), old)
     if feed is not None:
         check_digest(source.header, source.path, source.digest)
     for name in tensors.keys() - taken:
@@ -97,7 +104,7 @@ def fill(model: nn.Module, fit: Fit, source: Source, place: torch.device, dtype:
         if id(old) in filled:
             put(model, name, filled[id(old)], old)
         else:  # what a new model has there
-            filled[id(old)] = put(model, name, old.detach().to(place, dtype if old.is_floating_point() else None), old)
+            filled[id(old)] = put(model, name, old.detach().to(place, wanted(name, old)), old)
 
 
 def check_wishes(folder: Path, dtype: Any, device: Any, classes: Any) -> None:

@@ -15,6 +15,7 @@ from torch.nn.modules.module import register_module_module_registration_hook, re
 from x_transformers.errors import CheckpointError, quoted
 from x_transformers.flags.plain import Recipe, build
 from x_transformers.positions.derived import Derived
+from x_transformers.precision import exact
 
 # numbers by which nothing is repeated when a model is built: tables of any length cost nothing on the meta device
 FREE = (
@@ -104,4 +105,4 @@ def make_derived_again(model: nn.Module, device: torch.device, dtype: torch.dtyp
     """Compute what follows from flags alone and stands in no file."""
     for module in model.modules():
         if isinstance(module, Derived):
-            module.make_again(device, dtype)
+            module.make_again(device, exact(dtype))
