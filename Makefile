@@ -62,7 +62,7 @@ goldens: $(VENV)/.demo  ## compare with recorded outputs of 2.0.1 (GOLDENS=dir, 
 	PYTHONPATH='$(CURDIR)' $(python) '$(GOLDENS)/check_goldens.py' --strict-keys $(ARGS)
 
 clean:  ## remove environments, caches and builds
-	rm -rf $(VENV) benchmarks/.envs build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) benchmarks/.envs build dist .pairs .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:

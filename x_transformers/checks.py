@@ -112,6 +112,13 @@ def check_memories(x: Tensor, given: Inputs, stack: Any, fresh: bool) -> None:
         if mem is not None:
             expect_place({'mems': mem}, x)
             expect_dtype('mems', mem, stack)
+    lengths = {0 if mem is None else mem.shape[1] for mem in mems}
+    lengths |= {0} if len(mems) < sum(step.kind == 'a' for step in stack.plan.own_steps) else set()
+    if fresh and len(lengths) > 1 and stack.config.residual_attn:
+        raise InputError(
+            f'mems have lengths {sorted(lengths)}, but residual_attn=True hands scores of all keys from layer to layer; give every '
+            'self-attention a memory of one length'
+        )
     if fresh and len(masks) > len(mems):
         raise InputError(f'mem_masks has {len(masks)} entries, but mems has {len(mems)}; give one mask, or None, for each memory')
 

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from laws import LAWS
-from pairs import FOUND, ROOT, cases, every_pair, fingerprint, known, refusal, same_as, singles
+from pairs import FOUND, ROOT, cases, every_pair, fingerprint, judged, known, refusal, same_as, singles
 from subjects import KINDS, MODEL_FLAGS, STACK_FLAGS, Case
 
 PAGE = ROOT / 'docs' / 'combinations.md'
 HEAD = """# What goes together
 
-Written by `make test-all`; do not edit. Any flags that are not listed as refused below work together, in pairs: they obey every law. A
-combination is answered at once by building it:
+Written by `make test-all`; do not edit. Any flags that are not listed as refused below work together, in pairs: each that was judged (see
+Counts) obeys every law. A combination is answered at once by building it:
 
     python -m x_transformers.flags --pair attn_selective rotary_xpos
 
@@ -208,7 +208,9 @@ def main() -> int:
 
 
 def built(case: Case) -> dict[str, Any]:
-    """What is known of a case that laws have not judged."""
+    """What is known of a case that laws have not judged: pairs are only built, single flags are judged."""
+    if len(case.flags) < 2:
+        return {**judged(case), 'seconds': 0.0}
     why = refusal(case)
     return {'seconds': 0.0, **({'unjudged': True, 'laws': dict.fromkeys(LAWS)} if why is None else {'refused': why})}
 

@@ -16,6 +16,7 @@ from law_cases import (
     Case,
     build_model,
     build_stack,
+    embeddings,
     named,
     open_sizes,
     part,
@@ -91,3 +92,12 @@ def test_the_common_models_run_in_onnx(kind: type, flags: dict[str, Any]) -> Non
         inputs = given(copies, n)
         (out,) = session.run(None, {name: t.numpy() for name, t in inputs.items()})
         assert (torch.from_numpy(out) - net(**inputs)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize('exported, run', [(12, 4), (4, 12)])
+def test_a_window_exports_for_lengths_on_both_sides_of_it(exported: int, run: int) -> None:
+    stack = build_stack(Decoder, Case('', {'attn_max_attend_past': 6}))
+    sizes = {0: Dim('batch', min=2), 1: Dim('length', min=2, max=64)}
+    program = torch.export.export(stack, (embeddings(length=exported),), dynamic_shapes=({**sizes},)).module()
+    x = embeddings(length=run)
+    assert (program(x) - stack(x)).abs().max() < 1e-10

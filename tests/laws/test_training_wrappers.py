@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from law_cases import perturb
+from law_cases import LENGTH, Case, build_model, perturb, tokens
 from torch import Tensor, nn
 
 from x_transformers import (
@@ -210,3 +210,10 @@ def test_a_wrapper_compiles_into_one_graph_and_gives_the_same(build: Any) -> Non
         images: (random(2, 3, 8, 8),),
     }[build]
     assert (torch.compile(model, fullgraph=True, backend='eager')(*given) - model(*given)).abs().max() < 1e-10
+
+
+def test_hidden_earlier_tokens_join_those_that_the_caller_hides() -> None:
+    model, x = build_model(Case('', training={'mask_prob': 1e-9})), tokens()
+    seen = torch.ones(2, LENGTH - 1, dtype=torch.bool)
+    seen[:, 3] = False
+    assert (model(x, self_attn_kv_mask=seen) - build_model(Case(''))(x, self_attn_kv_mask=seen)).abs() < 1e-12

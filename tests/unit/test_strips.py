@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch.func import functional_call
 
 from x_transformers import Decoder
 from x_transformers.attention import strips
 from x_transformers.attention.naive import naive_attention
 from x_transformers.attention.strips import bias_row, strip_attention
+from x_transformers.errors import InputError
 
 F64 = {'dtype': torch.float64}
 
@@ -49,3 +51,36 @@ def test_a_stack_in_strips_equals_the_reference(flag: str, kind: str) -> None:
         outs.append([out, *(p.grad for p in stack.parameters())])
     for got, want in zip(*outs, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-10)
+
+
+def at_real_size(**flags: Any) -> Decoder:
+    torch.manual_seed(0)
+    return Decoder(dim=16, depth=1, heads=2, attn_dim_head=8, **flags)
+
+
+def test_a_second_derivative_is_refused_by_name() -> None:
+    x = torch.randn(1, strips.LEAST, 16, requires_grad=True)
+    with pytest.raises(InputError, match=r'no second derivative .* attn_flash=False'):
+        torch.autograd.grad(at_real_size(rel_pos_bias=True)(x).square().sum(), x, create_graph=True)
+
+
+def test_exponential_values_in_half_precision_take_the_bias_in_single() -> None:
+    assert at_real_size(attn_laser=True, alibi_pos_bias=True).half()(torch.randn(1, strips.LEAST, 16).half()).isfinite().all()
+
+
+def test_torch_func_takes_the_bias_as_one() -> None:
+    stack, x = at_real_size(rel_pos_bias=True), torch.randn(1, strips.LEAST, 16)
+    loss = lambda parameters: functional_call(stack, parameters, (x,)).mul(x).sum()
+    found = torch.func.grad(loss)(dict(stack.named_parameters()))
+    loss(dict(stack.named_parameters())).backward()
+    assert all((p.grad - found[name]).abs().max() < 1e-4 for name, p in stack.named_parameters())
+
+
+def test_gradients_of_a_bias_in_half_precision_are_not_lost_in_rounding() -> None:
+    stack = at_real_size(dynamic_pos_bias=True).bfloat16()
+    exact, x, t = at_real_size(dynamic_pos_bias=True).double(), torch.randn(1, 300, 16).bfloat16(), torch.randn(1, 300, 16)
+    exact.load_state_dict({name: p.double() for name, p in stack.state_dict().items()})
+    (stack(x).float() * t).sum().backward()
+    (exact(x.double()) * t).sum().backward()
+    ours, theirs = (model.rel_pos.mlp[0][0].weight.grad.double() for model in (stack, exact))
+    assert (ours - theirs).norm() < 0.3 * theirs.norm()

@@ -29,6 +29,15 @@ class MaskFlags(Config):
     )
 
 
+def known(condition: bool) -> bool:
+    """Whether it is so, whatever the sizes that a compiled graph leaves open: a question would close them."""
+    if not torch.compiler.is_compiling():
+        return condition
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # heavy, and loaded where anything is compiled
+
+    return statically_known_true(condition)
+
+
 @dataclass(frozen=True)
 class KeyRule:
     """Visibility by order alone: equal rules share their masks."""
@@ -44,7 +53,7 @@ class KeyRule:
 
     def near(self, queries: Span, keys: Span, begins: Tensor | None, device: torch.device) -> Tensor | None:
         """(b|1, 1, i, j) bool of the window; None where it hides nothing. Padding between memory and a row's tokens is no distance."""
-        if self.window is None or queries.start + queries.length - 1 - keys.start <= self.window:
+        if self.window is None or known(queries.start + queries.length - 1 - keys.start <= self.window):
             return None
         k = keys.order(device)
         distance = (queries.order(device)[:, None] - k)[None, None]

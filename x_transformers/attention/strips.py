@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from x_transformers.attention.masks import lowest
+from x_transformers.errors import InputError
+from x_transformers.precision import single
 
 LEAST = 128  # tokens below which a mask costs no more
 STRIP, LEARNING = 256, 64  # queries of a strip, for the kernel and for what is formed anew
@@ -42,7 +44,7 @@ def bias_of(row: Tensor, begin: int, end: int, keys: int) -> Tensor:
 
 def strip_attention(q: Tensor, k: Tensor, v: Tensor, row: Tensor, causal: bool, scale: float) -> Tensor:
     """Attention of q (b, h, n, d) on k, v (b, h, n, d) with the bias that `row` (h, 2 n - 1) holds."""
-    k, v = k.flip(2), v.flip(2)
+    k, v, row = k.flip(2), v.flip(2), row.to(q.dtype)
     if row.requires_grad and torch.is_grad_enabled():
         return LearnedBias.apply(q, k, v, row, causal, scale)
     return by_kernel(q, k, v, row, causal, scale)
@@ -68,9 +70,13 @@ class LearnedBias(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, row, out = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            raise InputError(
+                'a position bias that learns is computed in strips, which have no second derivative (create_graph=True); build the stack '
+                'with attn_flash=False to form all pairs'
+            )
+        dtype, (q, k, v, row, out, grad) = grad.dtype, (single(t) for t in (*ctx.saved_tensors, grad))  # what cancels must not be rounded
         (b, h, n, _), together = q.shape, lambda t: t.flatten(0, 1)
         q, k, v, grad, out = (together(t) for t in (q * ctx.scale, k, v, grad, out))
         of_q, of_k, of_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
@@ -88,8 +94,8 @@ class LearnedBias(torch.autograd.Function):
             of_k[:, seen].baddbmm_(of_scores.transpose(1, 2), q[:, rows])
             by_row = of_scores.unflatten(0, (b, h))
             lines[:, : end - begin, n + begin - keys :][..., :keys].add_(by_row[0] if b == 1 else by_row.sum(dim=0))
-        of_q, of_k, of_v = (t.unflatten(0, (b, h)) for t in (of_q.mul_(ctx.scale), of_k, of_v))
-        return of_q, of_k, of_v, by_distance(lines), None, None
+        of_q, of_k, of_v = (t.unflatten(0, (b, h)).to(dtype) for t in (of_q.mul_(ctx.scale), of_k, of_v))
+        return of_q, of_k, of_v, by_distance(lines).to(dtype), None, None
 
 
 def by_distance(lines: Tensor) -> Tensor:

@@ -16,22 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from x_transformers.attention.backends import Scored
-from x_transformers.attention.masks import Visible
+from x_transformers.attention.masks import Visible, known
 from x_transformers.call import Span
 
 if TYPE_CHECKING:
     from x_transformers.attention.attend import Attend
 
 SMALLEST, LARGEST = 64, 256  # tokens in a block: smaller ones waste calls, larger ones scores that the window hides
-
-
-def known(condition: bool) -> bool:
-    """Whether it is so, whatever the sizes that a compiled graph leaves open: a question would close them."""
-    if not torch.compiler.is_compiling():
-        return condition
-    from torch.fx.experimental.symbolic_shapes import statically_known_true  # heavy, and loaded where anything is compiled
-
-    return statically_known_true(condition)
 
 
 @dataclass(frozen=True)

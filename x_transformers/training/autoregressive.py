@@ -112,7 +112,8 @@ class AutoregressiveWrapper(Storable, nn.Module):
         check_outputs(self.net, 'the loss')
         inputs, targets = shifted(x, self.ignore_index, self.pad_value, getattr(self.net, 'num_logits', None), type(self).__name__)
         if self.mask_prob > 0:
-            kwargs.update(self_attn_kv_mask=forgetful_mask(x.shape[1], inputs, self.mask_prob))
+            seen, given = forgetful_mask(x.shape[1], inputs, self.mask_prob), kwargs.get('self_attn_kv_mask')
+            kwargs.update(self_attn_kv_mask=seen if given is None else seen & given)
         head = None if return_outputs else LeanHead.of(self.net, self.loss_chunk_size)
         if head is not None:
             kwargs.update(return_embeddings=True)

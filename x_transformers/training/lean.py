@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import peek_interpreter_stack
 
 from x_transformers.decoding.nets import has_own_forward, is_watched, unwrapped
 from x_transformers.errors import InputError
@@ -57,7 +58,7 @@ class LeanHead:
     @staticmethod
     def of(net: nn.Module, chunk_size: int | None) -> LeanHead | None:
         """The head of a model; None where all logits are made at once: the model needs it, the vocabulary is small, or chunk_size=0."""
-        if chunk_size == 0 or why_logits(net):
+        if chunk_size == 0 or why_logits(net) or peek_interpreter_stack() is not None:  # torch.func takes logits
             return None
         weight, bias = weights_of(unwrapped(net).to_logits)
         if chunk_size is None and len(weight) < LARGE:

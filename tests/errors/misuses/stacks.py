@@ -32,6 +32,7 @@ from misuses.pieces import (
     ids,
 )
 from misuses.row import Misuse
+from x_transformers import Decoder
 from x_transformers.errors import DecodeError, FlagError, InputError
 
 MISUSES: dict[str, Misuse] = {
@@ -201,4 +202,7 @@ MISUSES: dict[str, Misuse] = {
     'prefixes of another batch': Misuse(InputError, lambda: PREFIX(X, prefix_attn_len=ids(3)), 'prefix_attn_len', 'has shape (3,)', '(2)'),
     'two biases at once': Misuse(InputError, lambda: ATTENTION(X, rel_pos=nn.Identity(), attn_bias=X),
         'rel_pos', 'and attn_bias were both given', 'add the biases yourself and give attn_bias'),
+    'residual attention over memories of several lengths': Misuse(
+        InputError, lambda: Decoder(dim=16, depth=2, heads=2, residual_attn=True)(torch.zeros(1, 5, 16), mems=[torch.zeros(1, 3, 16)]),
+        'mems', 'have lengths [0, 3]', 'residual_attn=True', 'a memory of one length'),
 }  # fmt: skip
