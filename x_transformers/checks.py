@@ -112,15 +112,21 @@ def check_memories(x: Tensor, given: Inputs, stack: Any, fresh: bool) -> None:
         if mem is not None:
             expect_place({'mems': mem}, x)
             expect_dtype('mems', mem, stack)
+    if fresh and mems and stack.config.residual_attn:
+        check_lengths(mems, stack)
+    if fresh and len(masks) > len(mems):
+        raise InputError(f'mem_masks has {len(masks)} entries, but mems has {len(mems)}; give one mask, or None, for each memory')
+
+
+def check_lengths(mems: Sequence[Tensor | None], stack: Any) -> None:
+    """Scores are handed from layer to layer, so all layers meet the same keys; where memories are missing, there are none."""
     lengths = {0 if mem is None else mem.shape[1] for mem in mems}
     lengths |= {0} if len(mems) < sum(step.kind == 'a' for step in stack.plan.own_steps) else set()
-    if fresh and len(lengths) > 1 and stack.config.residual_attn:
+    if len(lengths) > 1:
         raise InputError(
             f'mems have lengths {sorted(lengths)}, but residual_attn=True hands scores of all keys from layer to layer; give every '
             'self-attention a memory of one length'
         )
-    if fresh and len(masks) > len(mems):
-        raise InputError(f'mem_masks has {len(masks)} entries, but mems has {len(mems)}; give one mask, or None, for each memory')
 
 
 def longest(mems: Sequence[Tensor | None] | None) -> int:
