@@ -75,17 +75,17 @@ class Exact(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         before = {name: t for name, t in self._buffers.items() if t is not None and t.is_floating_point()}
         super()._apply(fn, recurse)
-        for name, exact in before.items():
+        for name, kept in before.items():
             cast = self._buffers[name]
             if cast is not None and narrow(cast.dtype):
-                self._buffers[name] = exact.to(cast.device, torch.float32)
+                self._buffers[name] = kept.to(cast.device, exact(cast.dtype))
         return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """What a checkpoint holds is taken, unless it is what stands here, rounded to half precision."""
-        for name, exact in self._buffers.items():
+        for name, kept in self._buffers.items():
             saved = state_dict.get(prefix + name)
-            if exact is not None and isinstance(saved, Tensor) and narrow(saved.dtype):
-                same = not exact.is_meta and saved.shape == exact.shape and torch.equal(saved, exact.to(saved))
-                state_dict = {**state_dict, prefix + name: exact if same else saved.float()}
+            if kept is not None and isinstance(saved, Tensor) and narrow(saved.dtype):
+                same = not kept.is_meta and saved.shape == kept.shape and torch.equal(saved, kept.to(saved))
+                state_dict = {**state_dict, prefix + name: kept if same else single(saved)}
         super()._load_from_state_dict(state_dict, prefix, *args)

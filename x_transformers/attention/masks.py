@@ -103,13 +103,13 @@ class Visible:
                 assert allowed is not None
                 mask = torch.zeros((), dtype=dtype, device=allowed.device).masked_fill(~allowed, lowest(dtype))
             else:
-                mask = within(bias, dtype)
+                mask = clamped(bias, dtype)
                 mask = mask if allowed is None else mask.masked_fill(~allowed, lowest(dtype))
             self.made[key] = (bias, mask[(None,) * (4 - mask.ndim)])  # the bias is kept so that its id stays its own
         return self.made[key][1]
 
 
-def within(bias: Tensor, dtype: torch.dtype) -> Tensor:
+def clamped(bias: Tensor, dtype: torch.dtype) -> Tensor:
     """`bias` in another precision; what that does not reach is its last number, so that a row of them stays finite."""
     largest = torch.finfo(dtype).max
     wider = bias.is_floating_point() and largest < torch.finfo(bias.dtype).max
