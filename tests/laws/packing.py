@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-IDS = torch.tensor([[5] * 4 + [2] * 7 + [-1], [7] * 7 + [-1] + [3] * 4])
+IDS = torch.tensor([[5] * 4 + [2] * 6 + [-1] * 2, [7] * 6 + [-1] * 2 + [3] * 4])
 OF_CONTEXT = torch.tensor([[5] * 2 + [2] * 3, [7] * 3 + [3] * 2])
-PLACES = {4: (0, 8), 7: (4, 0)}  # where the document of so many tokens begins in each row
-OF_SIZE = {4: (2, (0, 3)), 7: (3, (2, 0))}  # how many tokens of the context are its own, and where they begin
+PLACES = {4: (0, 8), 6: (4, 0)}  # where the document of so many tokens begins in each row
+OF_SIZE = {4: (2, (0, 3)), 6: (3, (2, 0))}  # how many tokens of the context are its own, and where they begin
 
 
 def document(t: Tensor, size: int) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor
 from x_transformers import AutoregressiveWrapper, Decoder, TransformerWrapper
 from x_transformers.attention import windowed
 from x_transformers.attention.masks import KeyRule
-from x_transformers.documents import first_tokens, first_tokens_of, followed, places
+from x_transformers.documents import first_tokens, first_tokens_of, followed, places, starts
+from x_transformers.training.autoregressive import forgetful_mask
 from x_transformers.training.packing import ids_from_cu_seqlens, ids_from_lengths, pack
 
 IDS = torch.tensor([[3, 3, 0, 0, 0, -1, 4, -1, -1]])
@@ -83,6 +84,13 @@ def test_the_last_token_of_a_document_learns_nothing_of_the_next() -> None:
     loss, (logits, _) = model(x, return_outputs=True, document_ids=ids)
     (grad,) = torch.autograd.grad(loss, logits)
     assert (grad.abs().sum(dim=-1) > 0).tolist() == [[True, True, False, True, True, True, False]]
+
+
+def test_a_forgetful_mask_hides_its_share_and_no_first_token_of_a_document() -> None:
+    ids = ids_from_lengths([[4, 6, 10], [9, 8]], 20)
+    mask = forgetful_mask(20, torch.zeros(2, 20, dtype=torch.long), 0.7, ids)
+    assert (~mask).sum(dim=-1).tolist() == [14, 14]
+    assert mask[starts(ids)].all()
 
 
 # ---------------------------------------------------------------------- packing
