@@ -63,20 +63,6 @@ MODELS = [name for name in MODEL_FLAGS if name != 'mask_prob']  # which draws wh
 
 
 @pytest.mark.parametrize('name', MODELS)
-def test_packed_tokens_are_what_they_are_alone(name: str) -> None:
-    s = Subject(Flags('model', (name,)))
-    if s.case.on(*OF_ROWS):
-        with pytest.raises(InputError, match=str(s.case.on(*OF_ROWS))):
-            s.run(s.given, **beside_rows(s.beside()))
-        return
-    with torch.no_grad():
-        packed = s.run(s.given, **beside_rows(s.beside()))
-        for size in PLACES:
-            alone = s.run({each: document(t, size) for each, t in s.given.items()}, **beside_document(s.beside(), size))
-            assert (document(packed, size) - alone).abs().max() < 1e-10
-
-
-@pytest.mark.parametrize('name', MODELS)
 def test_the_loss_of_packed_rows_is_that_of_their_documents_with_gradients(name: str) -> None:
     s = Subject(Flags('model', (name,)))
     if s.case.on(*OF_ROWS) or why_no_logits(s.net):

@@ -686,7 +686,7 @@ MUTATIONS = (
         'order',
     ),
     Mutation(
-        'absolute positions of packed rows', 'models/body.py', PACKING, 'test_packed_tokens',
+        'absolute positions of packed rows', 'models/body.py', 'test_every_model.py', 'test_packed_documents and defaults',
         'pos = places(ask.document_ids)',
         'pos = places(ask.document_ids * 0)',
     ),
