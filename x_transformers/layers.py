@@ -126,7 +126,9 @@ class AttentionLayers(Storable, nn.Module):
     @property
     def foreign_attention(self) -> str | None:
         """What a user put in place of an attention, as a reason not to decode, or None."""
-        return (part := self.foreign_part) and (
+        if (part := self.foreign_part) is None:
+            return None
+        return (
             f'{part}, which does not say what it remembers, so it cannot go on from earlier tokens. Run the whole sequence, or give it '
             'takes_call and forward(x, call, depth, state).'
         )

@@ -697,8 +697,8 @@ MUTATIONS = (
     ),
     Mutation(
         'first tokens of documents', 'attention/scores.py', PACKING, 'alone_with_gradients and selective',
-        'first if keys.document is None else keys.document[:, None, None, :]',
-        'first',
+        'begins if keys.document is None else keys.document',
+        'begins',
     ),
     Mutation(
         'context of a document', 'entry.py', PACKING, 'alone_with_gradients and cross_attend',

@@ -115,7 +115,7 @@ class AutoregressiveWrapper(Storable, nn.Module):
         check_outputs(self.net, 'the loss')
         inputs, targets = shifted(x, self.ignore_index, self.pad_value, getattr(self.net, 'num_logits', None), type(self).__name__)
         if document_ids is not None:
-            self.check_packed(x, document_ids)
+            check_packed(x, document_ids, self.add_attn_z_loss)
             targets = targets.masked_fill(~followed(document_ids), self.ignore_index)
             document_ids = kwargs['document_ids'] = document_ids[:, :-1]
         if self.mask_prob > 0:
@@ -138,16 +138,6 @@ class AutoregressiveWrapper(Storable, nn.Module):
         if self.add_attn_z_loss:
             loss = loss + cache.attn_z_loss
         return (loss, (outputs, cache)) if return_outputs else loss
-
-    def check_packed(self, x: Tensor, document_ids: Any) -> None:
-        """Whether the loss of packed rows can be that of their documents."""
-        expect_place({'document_ids': document_ids}, x)
-        expect_documents('document_ids', document_ids, tuple(x.shape))
-        if self.add_attn_z_loss:
-            raise InputError(
-                'document_ids cannot be combined with add_attn_z_loss=True: it is a mean over all inputs, and in a packed row the last '
-                'token of a document is one, which predicts nothing. Give one document per row, or leave the z-loss out.'
-            )
 
     def generate(
         self,
@@ -280,6 +270,17 @@ class AutoregressiveWrapper(Storable, nn.Module):
         lengths = [length for length in (self.net.max_seq_len, net.max_seq_len) if length]
         window = min(lengths) if slides and lengths else 0
         return source_for(net, rows, seq_len, kwargs, window=window, way=way, may_end=may_end)
+
+
+def check_packed(x: Tensor, document_ids: Any, z_loss: bool) -> None:
+    """Whether the loss of packed rows can be that of their documents."""
+    expect_place({'document_ids': document_ids}, x)
+    expect_documents('document_ids', document_ids, tuple(x.shape))
+    if z_loss:
+        raise InputError(
+            'document_ids cannot be combined with add_attn_z_loss=True: it is a mean over all inputs, and in a packed row the last token '
+            'of a document is one, which predicts nothing. Give one document per row, or leave the z-loss out.'
+        )
 
 
 def forgetful_mask(n: int, inputs: Tensor, prob: float, document_ids: Tensor | None = None) -> Tensor:
