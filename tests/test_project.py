@@ -28,7 +28,7 @@ PYPROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))
 ROWS = (
     ('version', 'errors', 'flags'),
     ('plan',),
-    ('branch', 'cache', 'call', 'inputs', 'precision', 'state', 'toolbox'),
+    ('branch', 'cache', 'call', 'documents', 'inputs', 'precision', 'state', 'toolbox'),
     ('context', 'files', 'layerscale', 'norms', 'positions', 'residuals', 'ring', 'running', 'shift', 'skips', 'storable'),
     ('attention', 'feedforward', 'mixers'),
     ('checks', 'entry', 'layer', 'layers', 'layers_config', 'rebuilding'),

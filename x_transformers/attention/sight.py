@@ -117,7 +117,7 @@ def in_blocks(attention: Attention, blocks: Blocks, x: Tensor, keys: Any, call: 
 
     def limits() -> tuple[Any, ...]:
         nothing = None
-        if masked.visible is not None and cfg.lead == 0:
+        if masked.visible is not None and masked.document is None and cfg.lead == 0:
             nothing = blind_queries(masked.visible, call.queries.length, rule.window or 0)
         return (*(visible(rule, queries, met, None, cfg.lead, device) for queries, met in parts), nothing)
 
