@@ -7,7 +7,7 @@ Prompts count among the tokens, padding in front of them does not. With `after=p
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from x_transformers.errors import InputError, quoted
-from x_transformers.inputs import real, whole, within
+from x_transformers.inputs import whole, within
+from x_transformers.precision import single
 
 
 class ReadyMade:
@@ -35,7 +36,8 @@ class ReadyMade:
     def counts(self, tokens: Tensor, logits: Tensor, start: Tensor | None) -> Tensor:
         """(b, v): how often each token stands in its row."""
         counted = self.counted(tokens, start)
-        return torch.zeros_like(logits).scatter_add(1, tokens.masked_fill(~counted, 0), counted.to(logits.dtype))
+        none = torch.zeros_like(single(logits))  # half precision cannot count far
+        return none.scatter_add(1, tokens.masked_fill(~counted, 0), counted.to(none.dtype))
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class RepetitionPenalty(ReadyMade):
     after: int = 0
 
     def __post_init__(self) -> None:
-        expect_penalty(self, above=0)
+        expect_penalty(self, within(self.penalty, 0) and self.penalty > 0, 'a number above 0, such as 1.2; 1 changes nothing')
         expect_number(self, 'after', 0)
 
     def __call__(self, tokens: Tensor, logits: Tensor, start: Tensor | None = None) -> Tensor:
@@ -62,7 +64,7 @@ class PresencePenalty(ReadyMade):
     after: int = 0
 
     def __post_init__(self) -> None:
-        expect_penalty(self)
+        expect_penalty(self, within(self.penalty, 0), 'a number of at least 0, which changes nothing')
         expect_number(self, 'after', 0)
 
     def __call__(self, tokens: Tensor, logits: Tensor, start: Tensor | None = None) -> Tensor:
@@ -77,11 +79,11 @@ class FrequencyPenalty(ReadyMade):
     after: int = 0
 
     def __post_init__(self) -> None:
-        expect_penalty(self)
+        expect_penalty(self, within(self.penalty, 0), 'a number of at least 0, which changes nothing')
         expect_number(self, 'after', 0)
 
     def __call__(self, tokens: Tensor, logits: Tensor, start: Tensor | None = None) -> Tensor:
-        return logits - self.penalty * self.counts(tokens, logits, start)
+        return logits - (self.penalty * self.counts(tokens, logits, start)).to(logits.dtype)
 
 
 @dataclass(frozen=True)
@@ -134,39 +136,33 @@ class LogitBias(ReadyMade):
     bias: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        fits = isinstance(self.bias, Mapping) and all((whole(i) or 0) >= 0 and real(x) is not None for i, x in self.bias.items())
-        if not fits or any(whole(i) is None for i in self.bias):
+        numbers = self.bias.items() if isinstance(self.bias, Mapping) else [(None, None)]
+        if not all(whole(token) is not None and token >= 0 and within(number, -torch.inf) for token, number in numbers):
             raise InputError(f'LogitBias: bias={quoted(self.bias)} is not possible; expected a dict from ids of tokens to numbers')
 
     def __call__(self, tokens: Tensor, logits: Tensor, start: Tensor | None = None) -> Tensor:
-        expect_ids(self, 'bias', list(self.bias), logits)
+        expect_ids(self, 'bias', self.bias, logits)
         added = torch.zeros_like(logits[0])
         for token, number in self.bias.items():
             added[token] = number
         return logits + added
 
 
-def expect_penalty(processor: Any, above: float | None = None) -> None:
-    penalty, name = processor.penalty, type(processor).__name__
-    if above is None and not within(penalty, 0):
-        raise InputError(f'{name}: penalty={quoted(penalty)} is not possible; expected a number of at least 0, which changes nothing')
-    if above is not None and (not within(penalty, above) or not penalty > above):
-        raise InputError(f'{name}: penalty={quoted(penalty)} is not possible; expected a number above 0, such as 1.2; 1 changes nothing')
+def expect_penalty(processor: Any, possible: bool, expected: str) -> None:
+    if not possible:
+        raise InputError(f'{type(processor).__name__}: penalty={quoted(processor.penalty)} is not possible; expected {expected}')
 
 
 def expect_number(processor: Any, name: str, least: int) -> None:
-    value = whole(getattr(processor, name))
-    if value is None or value < least:
-        raise InputError(
-            f'{type(processor).__name__}: {name}={quoted(getattr(processor, name))} is not possible; expected a whole number, {least} or more'
-        )
+    value = getattr(processor, name)
+    if whole(value) is None or value < least:
+        kind = type(processor).__name__
+        raise InputError(f'{kind}: {name}={quoted(value)} is not possible; expected a whole number of at least {least}')
 
 
-def expect_ids(processor: Any, name: str, ids: list[int], logits: Tensor) -> None:
-    """Tokens must be of the vocabulary; asked of shapes, so anywhere."""
-    largest = max(ids, default=0)
-    if largest >= logits.shape[-1]:
-        raise InputError(
-            f'{type(processor).__name__}: {name} names the token {largest}, and there are logits of {logits.shape[-1]}; expected 0 to '
-            f'{logits.shape[-1] - 1}'
-        )
+def expect_ids(processor: Any, name: str, ids: Iterable[int], logits: Tensor) -> None:
+    """Tokens must be of the vocabulary."""
+    largest, count = max(ids, default=0), logits.shape[-1]
+    if largest >= count:
+        kind = type(processor).__name__
+        raise InputError(f'{kind}: {name} names the token {largest}, and there are logits of {count}; expected 0 to {count - 1}')
