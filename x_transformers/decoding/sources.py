@@ -88,14 +88,15 @@ class Stepper:
         return self.net.read_out(x[:, -1:], **(self.kwargs.get('to_logits_kwargs') or {}))  # a head sees a sequence
 
     def step(self, new: Tensor, count: int) -> Tensor:
-        if self.past.maxlen and new.shape[1] > 2 * count:  # what was taken back has long been settled: remember it for good
-            self.step(new[:, :-count], 1)
-            new = new[:, -count:]
-        room = max(self.window - new.shape[1], 0)
-        if self.window and self.state.remembered > room:  # what stands ahead of the tokens takes no room
-            self.state = self.state.keep(room)
-        self.past.append((self.fed, self.state))
-        return self.run(self.compiled, new, self.kwargs)[:, -count:]
+        settled = new.shape[1] - count
+        taken_back = bool(self.past.maxlen) and settled > count  # long enough ago to be remembered for good, by a call of its own
+        for piece in new.split([settled, count], dim=1) if taken_back else (new,):
+            room = max(self.window - piece.shape[1], 0)
+            if self.window and self.state.remembered > room:  # what stands ahead of the tokens takes no room
+                self.state = self.state.keep(room)
+            self.past.append((self.fed, self.state))
+            out = self.run(self.compiled, piece, self.kwargs)
+        return out[:, -count:]
 
     def run(self, net: Any, new: Tensor, given: dict[str, Any], **more: Any) -> Tensor:
         out, self.state = net(new, return_state=True, **{**given, 'seq_start_pos': self.start, 'state': self.state}, **more)
