@@ -7,12 +7,11 @@ that they are copied once in so many tokens, and so that this many of the latest
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from torch import Tensor
 
 from x_transformers.errors import DecodeError
-from x_transformers.state import Beside, FixedKeys, Fresh, Keys, Records, StackState, Tail
+from x_transformers.state import FixedKeys, Fresh, Keys, Records
 
 SPARE = 64
 
@@ -82,18 +81,3 @@ def first_keys(fresh: Fresh, records: Records, lead: int, window: int | None) ->
     if window is None or (fresh.capacity is not None and fresh.capacity <= window + 2 * SPARE):
         return fresh.start(records, lead)
     return WindowKeys(Keys(records, lead, fresh.memory_mask), window, fresh.capacity is not None)
-
-
-def with_room(state: StackState, capacity: int) -> StackState:
-    """A state that grew, in buffers of its own with room for `capacity` tokens."""
-    return replace(state, layers=tuple(roomy(layer, capacity) for layer in state.layers))
-
-
-def roomy(layer: Any, capacity: int) -> Any:
-    if isinstance(layer, (Tail, Beside)):
-        return replace(layer, inner=roomy(layer.inner, capacity))
-    if isinstance(layer, WindowKeys):
-        return replace(layer, preallocated=True).slide()
-    if isinstance(layer, Keys):
-        return Fresh(memory_mask=layer.memory_mask, capacity=capacity).start(layer.records, layer.lead)
-    return layer

@@ -36,11 +36,12 @@ def test_a_draft_changes_no_token(case: Case) -> None:
 def test_behind_a_prefix_everything_is_as_behind_the_whole(case: Case) -> None:
     model, first, alone = build_model(case), tokens(4)[:1], context_of(case, slice(0, 1))
     prefix = model.remember(first, **alone)
-    for rows in (tokens(3, seed=8), tokens(2)[:1]):  # two batches go on from one prefix
+    for rows, lens in ((tokens(3, seed=8), torch.tensor([3, 1])), (tokens(2)[:1], None)):  # two batches go on from one prefix
         b = len(rows)
         given = {name: t.expand(b, *t.shape[1:]) for name, t in alone.items()}
-        whole = model.generate(torch.cat((first.expand(b, -1), rows), dim=1), 7, **PLAIN, **given)
-        assert torch.equal(model.generate(rows, 7, prefix=prefix, **PLAIN), whole)
+        both = torch.cat((first.expand(b, -1), rows), dim=1)
+        whole = model.generate(both, 6, prompt_lens=None if lens is None else 4 + lens, **PLAIN, **given)
+        assert torch.equal(model.generate(rows, 6, prompt_lens=lens, prefix=prefix, **PLAIN), whole)
 
 
 @pytest.mark.parametrize('case', SOME, ids=str)

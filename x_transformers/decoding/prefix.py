@@ -12,7 +12,6 @@ from torch import Tensor
 from x_transformers.decoding.prompts import Prompts
 from x_transformers.decoding.sources import FIRST_ONLY, rows_of
 from x_transformers.errors import InputError, quoted
-from x_transformers.ring import with_room
 from x_transformers.state import StackState
 
 
@@ -37,12 +36,13 @@ class Prefix:
         return replace(self, tokens=self.tokens[index], state=self.state.reorder(index), inputs=rows_of(dict(self.inputs), index, 1))
 
     def ahead_of(self, prompts: Prompts) -> Prompts:
-        """The prompts (b, t) behind it: (b, p + t)."""
-        return replace(prompts, tokens=torch.cat((self.tokens, prompts.tokens), dim=1))
-
-    def state_for(self, total: int) -> StackState:
-        """A copy with room for as many tokens in all."""
-        return with_room(self.state, self.state.length + total - self.length)
+        """The prompts (b, t) behind it: (b, p + t), padding in front of both."""
+        both = torch.cat((self.tokens, prompts.tokens), dim=1)
+        if prompts.start is not None:
+            p, to = self.length, prompts.start[:, None]
+            place = torch.arange(both.shape[1], device=both.device) - to  # where each comes from, but for what is left of the prompts
+            both = both.gather(1, torch.where(place < p, place.clamp(min=0), place + to)).masked_fill(place < 0, 0)
+        return replace(prompts, tokens=both)
 
 
 def check_prefix(prefix: Any, net: Any, prompts: Prompts, inputs: Mapping[str, Any], window: int) -> None:
@@ -55,11 +55,6 @@ def check_prefix(prefix: Any, net: Any, prompts: Prompts, inputs: Mapping[str, A
     if len(prefix.tokens) not in (1, b):
         raise InputError(
             f'prefix has {len(prefix.tokens)} rows and prompts {b}; remember one row, for all prompts, or one for each of them'
-        )
-    if prompts.start is not None:
-        raise InputError(
-            'prefix cannot be combined with prompt_lens or seq_start_pos: the padding would stand between it and the prompts. '
-            'Generate from prompts of one length at a time'
         )
     if window and prefix.length + t > window:
         raise InputError(

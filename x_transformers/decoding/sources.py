@@ -21,6 +21,7 @@ from torch import Tensor
 from x_transformers.decoding.nets import has_own_forward, logits_of, unwrapped
 from x_transformers.decoding.sampling import contrastive_decode_fn
 from x_transformers.errors import DecodeError, InputError
+from x_transformers.joining import joined, with_room
 from x_transformers.state import StackState
 
 SLACK = 128  # room beyond the window, so that sliding seldom moves memory
@@ -60,12 +61,15 @@ class Way:
 
 
 class Stepper:
-    """Decodes by state: each token is fed once. The prompt comes first, alone; behind it, any number of tokens at a time."""
+    """Decodes by state: each token is fed once. The prompt comes first, alone; behind it, any number of tokens at a time.
 
-    def __init__(self, net: Any, window: int, kwargs: dict[str, Any], way: Way, state: StackState, fed: int = 0):
+    `state` may hold the first `fed` tokens, of all rows alike; when the prompt was read it gets room for `total` tokens.
+    """
+
+    def __init__(self, net: Any, window: int, kwargs: dict[str, Any], way: Way, state: StackState, fed: int = 0, total: int | None = None):
         self.net, self.window, self.kwargs, self.way = net, window, dict(kwargs), way
         self.compiled = torch.compile(net) if way.compile and net is unwrapped(net) else net
-        self.state, self.fed, self.begun = state, fed, False
+        self.state, self.fed, self.total, self.begun = state, fed, total, False
         self.start: Tensor | None = None
         self.past: deque[tuple[int, StackState]] = deque(maxlen=way.recall)
 
@@ -75,17 +79,41 @@ class Stepper:
         return logits
 
     def prefill(self, out: Tensor, start: Tensor | None) -> Tensor:
-        """The prompt, in chunks: memory for the scores and features of one at a time."""
         total = out.shape[1]
-        dropped = max(total - self.window, 0) if self.window else 0
-        self.start, new = moved(start, dropped), out[:, max(self.fed, dropped) :]
-        mask = with_mask(self.kwargs, new.shape[1], total).get('mask')
+        if self.fed and start is not None:
+            logits = self.apart(out, start)
+        else:
+            dropped = max(total - self.window, 0) if self.window else 0
+            self.start = moved(start, dropped)
+            logits = self.read(out[:, max(self.fed, dropped) :], total)
+        self.kwargs = {key: value for key, value in self.kwargs.items() if key not in FIRST_ONLY}
+        if self.total is not None:
+            self.state = with_room(self.state, self.total - total)
+        return logits
+
+    def read(self, new: Tensor, total: int) -> Tensor:
+        """The prompt, in chunks: memory for the scores and features of one at a time."""
+        kwargs, mask = self.kwargs, with_mask(self.kwargs, new.shape[1], total).get('mask')
         size = self.way.prefill_chunk or new.shape[1]
         for at in range(0, new.shape[1], size):
-            given = self.kwargs if mask is None else {**self.kwargs, 'mask': mask[:, at : at + size]}
+            given = kwargs if mask is None else {**kwargs, 'mask': mask[:, at : at + size]}
             x = self.run(self.net, new[:, at : at + size], given, return_embeddings=True)
-            self.kwargs = {key: value for key, value in self.kwargs.items() if key not in FIRST_ONLY}
-        return self.net.read_out(x[:, -1:], **(self.kwargs.get('to_logits_kwargs') or {}))  # a head sees a sequence
+            kwargs = {key: value for key, value in kwargs.items() if key not in FIRST_ONLY}
+        return self.net.read_out(x[:, -1:], **(kwargs.get('to_logits_kwargs') or {}))  # a head sees a sequence
+
+    def apart(self, out: Tensor, start: Tensor) -> Tensor:
+        """Ragged prompts behind what is remembered: rows of one length at a time go on from it, without padding between."""
+        kwargs, state, fed, logits, states = self.kwargs, self.state, self.fed, [], []
+        paddings = start.unique().tolist()
+        rows = [(start == padding).nonzero()[:, 0] for padding in paddings]
+        for index, padding in zip(rows, paddings, strict=True):
+            self.kwargs, self.state = rows_of(kwargs, index, len(out)), state.reorder(index)
+            logits.append(self.read(out[index, padding + fed :], out.shape[1]))
+            states.append(self.state)
+        order = torch.cat(rows).argsort()
+        self.kwargs, self.start = kwargs, start
+        self.state = joined(states, paddings, [len(index) for index in rows]).reorder(order)
+        return torch.cat(logits)[order]
 
     def step(self, new: Tensor, count: int) -> Tensor:
         settled = new.shape[1] - count

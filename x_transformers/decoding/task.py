@@ -80,8 +80,7 @@ class Task:
         capacity = window + SLACK if 0 < window < total else total
         capacity += -capacity % SLACK if self.way.compile else 0  # sizes that come back find their graphs
         if self.prefix is not None and net is self.net:
-            state, fed = self.prefix.state_for(capacity), self.prefix.length
-            return Stepper(net, window, without_first(self.inputs), self.way, state, fed)
+            return Stepper(net, window, without_first(self.inputs), self.way, self.prefix.state, self.prefix.length, capacity)
         return Stepper(net, window, self.inputs, self.way, net.empty_state(capacity=capacity + ahead(self.inputs)))
 
 
