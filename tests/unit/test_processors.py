@@ -143,6 +143,21 @@ def test_several_sequences_have_an_axis_of_their_own() -> None:
     assert len({tuple(row) for row in sampled[0].tolist()}) > 10
 
 
-def test_nothing_that_is_possible_is_one_sentence() -> None:
-    with pytest.raises(InputError, match='leave a row no token that is possible'):
-        model().generate(PROMPT, 2, logits_processors=[lambda out, logits: logits.masked_fill(logits < 1e9, -torch.inf)])
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    'nothing': ({'logits_processors': [lambda out, logits: None]}, r'<lambda> returned a NoneType, expected logits \(2, 13'),
+    'one logit': ({'logits_processors': [lambda out, logits: logits[:, :1]]}, r'returned torch.float64 of shape \(2, 1\), expected'),
+    'whole numbers': ({'logits_processors': [lambda out, logits: logits.long()]}, r'returned torch.int64 of shape \(2, 13\), expected'),
+    'no token': ({'logits_processors': [lambda out, logits: logits - torch.inf]}, 'leave a row no token that is possible; rule out less'),
+    'a number': ({'stopping_criteria': [lambda out: 1]}, r'stopping_criteria: <lambda> returned 1, expected True or False, or a bool'),
+    'numbers': ({'stopping_criteria': [lambda out: out[:, -1]]}, r'returned torch.int64 of shape \(2,\), expected True or False'),
+    'a draft of floats': ({'draft': lambda out, count: torch.zeros(2, count)}, r'draft returned torch.float32 of shape \(2, 4\), expected'),
+    'a draft too short': ({'draft': lambda out, count: out[:, :1]}, r'expected token ids \(2, 4\) of torch.long'),
+    'a draft of strange tokens': ({'draft': lambda out, count: out[:, :count] + 99}, r'x holds the token id 1\d\d, but num_tokens=13'),
+}
+
+
+@pytest.mark.parametrize('name', WRONG)
+def test_a_function_that_returns_something_else_is_named(name: str) -> None:
+    given, sentence = WRONG[name]
+    with pytest.raises(InputError, match=sentence):
+        model().generate(PROMPT, 6, **given)

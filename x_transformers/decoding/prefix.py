@@ -12,6 +12,7 @@ from torch import Tensor
 from x_transformers.decoding.prompts import Prompts
 from x_transformers.decoding.sources import FIRST_ONLY, rows_of
 from x_transformers.errors import InputError, quoted
+from x_transformers.inputs import expect_place
 from x_transformers.state import StackState
 
 
@@ -51,6 +52,7 @@ def check_prefix(prefix: Any, net: Any, prompts: Prompts, inputs: Mapping[str, A
         raise InputError(f'prefix={quoted(prefix)} is not possible; expected what remember(prompts) of this model returned')
     if prefix.net is not net:
         raise InputError('prefix is of another model: what one remembers says nothing to another; call remember of this one')
+    expect_place({'prefix': prefix.tokens}, prompts.tokens, 'prompts')
     b, t = prompts.tokens.shape
     if len(prefix.tokens) not in (1, b):
         raise InputError(

@@ -18,6 +18,8 @@ from x_transformers.errors import InputError, quoted
 from x_transformers.inputs import whole, within
 from x_transformers.precision import single
 
+LARGEST = 2**53  # of a penalty or a count
+
 
 class ReadyMade:
     """A processor that knows where rows begin."""
@@ -48,7 +50,7 @@ class RepetitionPenalty(ReadyMade):
     after: int = 0
 
     def __post_init__(self) -> None:
-        expect_penalty(self, within(self.penalty, 0) and self.penalty > 0, 'a number above 0, such as 1.2; 1 changes nothing')
+        expect_penalty(self, within(self.penalty, 0, LARGEST) and self.penalty > 0, 'a number above 0, such as 1.2; 1 changes nothing')
         expect_number(self, 'after', 0)
 
     def __call__(self, tokens: Tensor, logits: Tensor, start: Tensor | None = None) -> Tensor:
@@ -64,7 +66,7 @@ class PresencePenalty(ReadyMade):
     after: int = 0
 
     def __post_init__(self) -> None:
-        expect_penalty(self, within(self.penalty, 0), 'a number of at least 0, which changes nothing')
+        expect_penalty(self, within(self.penalty, 0, LARGEST), 'a number of at least 0, which changes nothing')
         expect_number(self, 'after', 0)
 
     def __call__(self, tokens: Tensor, logits: Tensor, start: Tensor | None = None) -> Tensor:
@@ -79,7 +81,7 @@ class FrequencyPenalty(ReadyMade):
     after: int = 0
 
     def __post_init__(self) -> None:
-        expect_penalty(self, within(self.penalty, 0), 'a number of at least 0, which changes nothing')
+        expect_penalty(self, within(self.penalty, 0, LARGEST), 'a number of at least 0, which changes nothing')
         expect_number(self, 'after', 0)
 
     def __call__(self, tokens: Tensor, logits: Tensor, start: Tensor | None = None) -> Tensor:
@@ -155,7 +157,7 @@ def expect_penalty(processor: Any, possible: bool, expected: str) -> None:
 
 def expect_number(processor: Any, name: str, least: int) -> None:
     value = getattr(processor, name)
-    if whole(value) is None or value < least:
+    if whole(value) is None or not least <= value < LARGEST:
         kind = type(processor).__name__
         raise InputError(f'{kind}: {name}={quoted(value)} is not possible; expected a whole number of at least {least}')
 

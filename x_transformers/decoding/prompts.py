@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from x_transformers.errors import InputError, quoted
-from x_transformers.inputs import expect, expect_switch, real, whole
+from x_transformers.inputs import expect, expect_place, expect_switch, real, whole
 from x_transformers.models.ask import BY_TOKEN
 from x_transformers.state import tensors
 
@@ -46,6 +46,7 @@ def read_prompts(prompts: Tensor, prompt_lens: Tensor | None = None, seq_start_p
         raise InputError(f'prompts must be token ids (t,) or (b, t), got shape {tuple(prompts.shape)} of {prompts.dtype}')
     if prompts.numel() == 0:
         raise InputError(f'prompts has shape {tuple(prompts.shape)}: give at least one token to start from')
+    expect_place({'prompt_lens': prompt_lens, 'seq_start_pos': seq_start_pos}, prompts, 'prompts')
     rows = prompts.reshape(-1, prompts.shape[-1]).long()
     if seq_start_pos is not None:
         if prompt_lens is not None:

@@ -57,11 +57,11 @@ class Request:
         'sequences for each prompt, on an axis of their own (..., r, k); the prompt is read once', None
     )
     draft: Any = argument(
-        'a smaller model, or a function (tokens so far (b, t), count) -> ids (b, count), that proposes tokens for the model to check '
-        'together (2211.17192): the same tokens with temperature 0, the same distribution otherwise, in fewer calls of the model',
+        'a smaller model, or a function (tokens so far (b, t), count) -> ids (b, count), whose proposals the model checks together: the '
+        'same rows with temperature 0, otherwise the same distribution, in fewer calls (2211.17192)',
         None,
     )
-    draft_tokens: int = argument('how many are proposed at a time', 4)
+    draft_tokens: int = argument('how many tokens are proposed at a time', 4)
     prefix: Prefix | None = argument('what `remember` returned of tokens that stand ahead of all prompts; they are not read again', None)
     num_beams: int = argument('how many continuations are followed at a time', 4)
     length_penalty: float = argument('0: scores are log-probabilities; 1: their mean per token; above, longer ones are favoured', 1.0)

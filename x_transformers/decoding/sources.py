@@ -20,7 +20,7 @@ from torch import Tensor
 
 from x_transformers.decoding.nets import has_own_forward, logits_of, unwrapped
 from x_transformers.decoding.sampling import contrastive_decode_fn
-from x_transformers.errors import DecodeError, InputError
+from x_transformers.errors import DecodeError, InputError, quoted
 from x_transformers.joining import joined, with_room
 from x_transformers.state import StackState
 
@@ -52,7 +52,7 @@ class Way:
         """These, where they go together."""
         if prefill_chunk is not None and (isinstance(prefill_chunk, bool) or not isinstance(prefill_chunk, int) or prefill_chunk < 1):
             raise InputError(
-                f'prefill_chunk={prefill_chunk!r} is not possible; expected a number of tokens from 1, or None for all at once'
+                f'prefill_chunk={quoted(prefill_chunk)} is not possible; expected a number of tokens from 1, or None for all at once'
             )
         for name, on in (('compile', compile), ('prefill_chunk', prefill_chunk)):
             if on and not cache_kv:

@@ -91,7 +91,7 @@ def generated(owner: nn.Module, net: Any, ask: Request, taker: Callable[..., Any
     choose = Choice(temperature, chosen_filter(ask.filter_logits_fn, ask.filter_kwargs), ask.generator)
     processors, ends = processors_of(ask.logits_processors), Ends(eos_token, stops_of(ask.stopping_criteria))
     copies, most = check_copies(ask.num_return_sequences), check_draft(ask.draft, ask.draft_tokens, net, way)
-    task = Task.of(net, ask, seq_len, ends.possible, replace(way, recall=0 if ask.draft is None else most), taker)
+    task = Task.of(net, ask, seq_len, ends.possible, replace(way, recall=0 if ask.draft is None else min(most, seq_len)), taker)
     options = contrasts(net, ask.amateur_model, ask.contrastive_decode_kwargs)
 
     source: Any = task.source(net)
