@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from x_transformers.decoding.sources import Around, Source
+from x_transformers.decoding.sources import Around, Copies, Source
 from x_transformers.errors import InputError, quoted
 from x_transformers.inputs import askable
 
@@ -67,6 +67,12 @@ class Processed(Around):
         if askable(logits) and not bool((logits > -torch.inf).any(dim=-1).all()):
             raise InputError('logits_processors leave a row no token that is possible; rule out less')
         return logits
+
+
+def surrounded(source: Any, processors: Sequence[Processor], copies: int | None = None) -> Any:
+    """A source with what changes its logits, and for several sequences of each prompt."""
+    source = Processed(source, processors) if processors else source
+    return source if copies is None else Copies(source, copies)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -75,39 +75,45 @@ class Request:
 DECLARED = {f.name: f for f in fields(Request)}
 
 
-def requests(*names: str) -> Callable[[Callable[[Any, Request], T]], Callable[..., T]]:
-    """Decorator of `method(self, request)`: called with these arguments, by position or keyword, and with inputs of the model."""
+def requests(order: Sequence[str], others: Sequence[str]) -> Callable[[Callable[[Any, Request], T]], Callable[..., T]]:
+    """Decorator of `method(self, request)`: called with arguments in this order, others by keyword, and inputs of the model."""
 
     def decorate(method: Callable[[Any, Request], T]) -> Callable[..., T]:
-        either, declared = inspect.Parameter.POSITIONAL_OR_KEYWORD, [DECLARED[name] for name in names]
-        empty = inspect.Parameter.empty
-        signature = inspect.Signature([
-            inspect.Parameter('self', either),
-            *(inspect.Parameter(f.name, either, default=empty if f.default is MISSING else f.default, annotation=f.type) for f in declared),
-            inspect.Parameter('inputs', inspect.Parameter.VAR_KEYWORD, annotation='Any'),
-        ], return_annotation=method.__annotations__['return'])  # fmt: skip
+        kind, declared = inspect.Parameter, [DECLARED[name] for name in (*order, *others)]
+
+        def parameter(f: Field[Any]) -> inspect.Parameter:
+            how = kind.POSITIONAL_OR_KEYWORD if f.name in order else kind.KEYWORD_ONLY
+            return kind(f.name, how, default=kind.empty if f.default is MISSING else f.default, annotation=f.type)
+
+        ends = kind('self', kind.POSITIONAL_OR_KEYWORD), kind('inputs', kind.VAR_KEYWORD, annotation='Any')
+        listed = [ends[0], *map(parameter, declared), ends[1]]
+        signature = inspect.Signature(listed, return_annotation=method.__annotations__['return'])
 
         @wraps(method)
         def asking(*args: Any, **keywords: Any) -> T:
             given = signature.bind(*args, **keywords).arguments
             return method(given.pop('self'), Request(**{'inputs': {}, **given}))
 
+        lines = [f'{f.name}: {f.metadata["doc"]}' for f in (*declared, DECLARED['inputs'])]
+        asking.__doc__ = '\n'.join((inspect.cleandoc(method.__doc__ or ''), '', *lines))
         asking.__signature__ = signature  # type: ignore[attr-defined]
-        asking.__doc__ = f'{inspect.cleandoc(method.__doc__ or "")}\n\n' + '\n'.join(
-            f'{f.name}: {f.metadata["doc"]}' for f in (*declared, DECLARED['inputs'])
-        )
         return asking
 
     return decorate
 
 
-SHARED = ('logits_processors', 'prefix', 'seq_start_pos')
+SHARED = ('seq_start_pos', 'logits_processors', 'prefix')
 SAMPLING = (
-    'prompts', 'seq_len', 'eos_token', 'temperature', 'prompt_lens', 'filter_logits_fn', 'restrict_to_max_seq_len', 'amateur_model',
-    'filter_kwargs', 'contrastive_decode_kwargs', 'cache_kv', 'generator', 'compile', 'prefill_chunk', *SHARED, 'stopping_criteria',
-    'num_return_sequences', 'draft', 'draft_tokens',
+    (
+        'prompts', 'seq_len', 'eos_token', 'temperature', 'prompt_lens', 'filter_logits_fn', 'restrict_to_max_seq_len', 'amateur_model',
+        'filter_kwargs', 'contrastive_decode_kwargs', 'cache_kv', 'generator', 'compile', 'prefill_chunk',
+    ),
+    ('stopping_criteria', 'num_return_sequences', 'draft', 'draft_tokens', *SHARED),
 )  # fmt: skip
 SEARCHING = (
-    'prompts', 'seq_len', 'num_beams', 'eos_token', 'length_penalty', 'num_return_sequences', 'prompt_lens', 'restrict_to_max_seq_len',
-    'cache_kv', 'compile', 'prefill_chunk', *SHARED,
+    (
+        'prompts', 'seq_len', 'num_beams', 'eos_token', 'length_penalty', 'num_return_sequences', 'prompt_lens',
+        'restrict_to_max_seq_len', 'cache_kv', 'compile', 'prefill_chunk',
+    ),
+    SHARED,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""From a request to its tokens: what is asked for is checked, all of it, and only then a source, a loop and an end are put together."""
+"""From a request to its tokens: all that is asked for is checked, then a source, a way to advance and the loop are put together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from x_transformers.decoding.beam import Beams, beam_search, check_beam
-from x_transformers.decoding.callables import Processed, Processor, processors_of, stops_of
+from x_transformers.decoding.callables import processors_of, stops_of, surrounded
 from x_transformers.decoding.companions import check_draft, contrasts
 from x_transformers.decoding.generate import Advance, Ends, OneByOne, tokens
 from x_transformers.decoding.nets import check_generator, check_given
@@ -19,7 +19,7 @@ from x_transformers.decoding.prefix import Prefix, check_prefix, without_first
 from x_transformers.decoding.prompts import Prompts, check_copies, check_generation, check_lasting, read_prompts
 from x_transformers.decoding.request import Request
 from x_transformers.decoding.sampling import Choice, chosen_filter
-from x_transformers.decoding.sources import SLACK, Contrast, Copies, Refeeder, Stepper, Way, ahead, why_not_step
+from x_transformers.decoding.sources import SLACK, Contrast, Refeeder, Stepper, Way, ahead, why_not_step
 from x_transformers.decoding.speculative import Drafter, FunctionDrafter, ModelDrafter, Speculative
 from x_transformers.errors import DecodeError, InputError
 from x_transformers.inputs import expect
@@ -116,7 +116,7 @@ def searched(owner: nn.Module, net: Any, ask: Request, taker: Callable[..., Any]
     task = Task.of(net, ask, seq_len, eos_token is not None, way, taker)
     count = 1 if ask.num_return_sequences is None else ask.num_return_sequences
     check_beam(ask.num_beams, count, ask.length_penalty, seq_len, eos_token, getattr(net, 'num_logits', None))
-    source = surrounded(task.source(net), processors, None)
+    source = surrounded(task.source(net), processors)
     with evaluating(owner):
         found = beam_search(source, task.prompts, seq_len, int(ask.num_beams), eos_token, float(ask.length_penalty), pad_value)
     best = [t[:, : int(count)] for t in found]
@@ -145,12 +145,6 @@ def remembered(
     with evaluating(owner):
         stepper.logits(prompts.tokens, None)
     return Prefix(prompts.tokens, stepper.state, given, net)
-
-
-def surrounded(source: Any, processors: list[Processor], copies: int | None) -> Any:
-    """A source with what changes its logits, and for several sequences of each prompt."""
-    source = Processed(source, processors) if processors else source
-    return source if copies is None else Copies(source, copies)
 
 
 def check_mask(mask: Any, prompts: Prompts) -> None:

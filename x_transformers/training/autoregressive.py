@@ -153,8 +153,9 @@ class AutoregressiveWrapper(Storable, nn.Module):
         return (token.reshape(shape) for token in made)
 
     def _generated(self, ask: Request) -> tuple[torch.Size, Iterator[Tensor]]:
-        amateurs = ask.amateur_model if isinstance(ask.amateur_model, (tuple, list)) else [ask.amateur_model]
-        ask = replace(ask, amateur_model=[bare(each) for each in amateurs if each is not None], draft=bare(ask.draft))
+        given = ask.amateur_model
+        amateurs = given if isinstance(given, (tuple, list)) else [] if given is None else [given]
+        ask = replace(ask, amateur_model=[bare(each) for each in amateurs], draft=bare(ask.draft))
         shape, made = generated(self, self.net, ask, AutoregressiveWrapper.generate)
         return shape, (token.masked_fill(over, self.pad_value) for token, over in made)
 

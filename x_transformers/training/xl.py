@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from x_transformers.decoding.callables import Processed, processors_of, stops_of
+from x_transformers.decoding.callables import processors_of, stops_of, surrounded
 from x_transformers.decoding.generate import Ends, OneByOne, tokens
 from x_transformers.decoding.nets import check_generator, check_given, check_outputs
 from x_transformers.decoding.prompts import check_generation, check_lasting, check_padding, read_prompts
@@ -112,7 +112,7 @@ class XLAutoregressiveWrapper(Storable, nn.Module):
             )
         choose = Choice(temperature, chosen_filter(filter_logits_fn, filter_kwargs), generator)
         ends, processors = Ends(eos_token, stops_of(stopping_criteria)), processors_of(logits_processors)
-        source = Processed(Segments(self.net, self.max_seq_len, kwargs, mems, cache_kv), processors)
+        source = surrounded(Segments(self.net, self.max_seq_len, kwargs, mems, cache_kv), processors)
         made = list(tokens(OneByOne(source, choose), rows, seq_len, ends, (self,)))
         if not made:
             return start_tokens.new_empty((*rows.leading, 0))
