@@ -29,7 +29,7 @@ ROWS = (
     ('version', 'errors', 'flags'),
     ('plan',),
     ('branch', 'cache', 'call', 'documents', 'inputs', 'precision', 'state', 'toolbox'),
-    ('context', 'files', 'layerscale', 'norms', 'positions', 'residuals', 'ring', 'running', 'shift', 'skips', 'storable'),
+    ('context', 'files', 'joining', 'layerscale', 'norms', 'positions', 'residuals', 'ring', 'running', 'shift', 'skips', 'storable'),
     ('attention', 'feedforward', 'mixers'),
     ('checks', 'entry', 'layer', 'layers', 'layers_config', 'rebuilding'),
     ('models',),
