@@ -7,7 +7,6 @@ schemes on their positions; both travel with the tokens and never follow from th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -69,19 +68,12 @@ def _cat(a: Tensor, b: Tensor) -> Tensor:
     return torch.cat((a.expand(batch, -1), b.expand(batch, -1)), dim=-1)
 
 
-class Written:
-    """What layers write to. No dataclass: engines that shard layers copy those among their inputs, and what is written to a copy is lost."""
+class Trace:
+    """What the caller asked to see of a forward pass; layers append to it.
 
-    def with_own(self, *names: str) -> Any:
-        """The same, with lists and dicts of its own under these names."""
-        twin = copy(self)
-        for name in names:
-            setattr(twin, name, copy(getattr(self, name)))
-        return twin
-
-
-class Trace(Written):
-    """What the caller asked to see of a forward pass; layers append to it."""
+    It is no dataclass, and neither is `Depth`: engines that shard layers copy those among the inputs of a layer, and what
+    is written to a copy is lost.
+    """
 
     def __init__(self, maps: bool = False, fused_maps: bool = False, past: Sequence[Any] = ()):
         self.maps = maps  # attention maps too, which only the reference backend forms
@@ -94,7 +86,10 @@ class Trace(Written):
 
     def apart(self) -> Trace:
         """The same, to which one layer may append without the others seeing it."""
-        return self.with_own('layer_hiddens', 'attention')
+        own = Trace(self.maps, self.fused_maps, self.past)
+        own.hiddens, own.memories = self.hiddens, self.memories
+        own.layer_hiddens, own.attention = list(self.layer_hiddens), list(self.attention)
+        return own
 
 
 @dataclass(frozen=True)
@@ -136,7 +131,7 @@ class Call:
         return replace(self, shared={}, trace=None if self.trace is None else self.trace.apart())
 
 
-class Depth(Written):
+class Depth:
     """Handed down the layers of one forward pass. Each field has one writer.
 
     A graph that leaves out layers by chance computes them all, so there it depends on `chosen` whether a layer that
@@ -152,7 +147,10 @@ class Depth(Written):
 
     def apart(self) -> Depth:
         """The same, to which one layer may write without the others seeing it."""
-        return self.with_own('scores', 'values', 'chosen')
+        own = Depth()
+        own.dual, own.streams = self.dual, self.streams
+        own.scores, own.values, own.chosen = dict(self.scores), dict(self.values), dict(self.chosen)
+        return own
 
     def first_values(self, kind: str, v: Tensor) -> Tensor:
         """The values of the first layer of this kind, which are `v` where there were none before."""

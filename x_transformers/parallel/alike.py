@@ -2,7 +2,7 @@
 
 Layers that are left out, passes of recycling and self-conditioning are drawn from Python's `random`: where each process drew for
 itself, one would wait in a collective that another never enters. In tensor parallelism every process has the same tokens, so that
-torch's numbers must be alike too. So a training forward draws as the first process would: its generators' states are sent to all.
+torch's numbers must be alike too. So a forward draws as the first process would: the states of its generators are sent to all.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def left_to_chance(model: nn.Module) -> str | None:
 
 
 class Alike:
-    """Hooks of a model, by which all processes of a mesh draw the same in a training forward."""
+    """Hooks of a model, by which all processes of a mesh draw the same in a forward."""
 
     def __init__(self, mesh: DeviceMesh, with_torch: bool):
         self.mesh, self.with_torch = mesh, with_torch
@@ -43,24 +43,18 @@ class Alike:
         model.register_forward_hook(self.after, always_call=True)
 
     def before(self, model: nn.Module, args: Any) -> None:
-        if not model.training:
-            return
-        version, numbers, gauss = random.getstate()
-        shared = self.sent(torch.tensor(numbers))
-        self.own.append((random.getstate(), get_torch_states(self.mesh) if self.with_torch else []))
-        random.setstate((version, tuple(shared.tolist()), gauss if self.is_first else None))
-        if self.with_torch:
-            set_torch_states(self.mesh, [self.sent(state) for state in get_torch_states(self.mesh)])
+        python, of_torch = random.getstate(), get_torch_states(self.mesh) if self.with_torch else []
+        self.own.append((python, of_torch))
+        version, numbers, _ = python
+        random.setstate((version, tuple(self.sent(torch.tensor(numbers)).tolist()), None))
+        set_torch_states(self.mesh, [self.sent(state) for state in of_torch])
 
     def after(self, model: nn.Module, args: Any, outputs: Any) -> None:
         """The first process goes on from here, the others from where they were: what they draw besides stays theirs."""
-        if not self.own:
-            return
         python, of_torch = self.own.pop()
         if not self.is_first:
             random.setstate(python)
-            if self.with_torch:
-                set_torch_states(self.mesh, of_torch)
+            set_torch_states(self.mesh, of_torch)
 
     @property
     def is_first(self) -> bool:
@@ -84,6 +78,7 @@ def get_torch_states(mesh: DeviceMesh) -> list[Tensor]:
 
 
 def set_torch_states(mesh: DeviceMesh, states: list[Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    if mesh.device_type != 'cpu':
-        torch.get_device_module(mesh.device_type).set_rng_state(states[1])
+    if states:
+        torch.set_rng_state(states[0])
+    for state in states[1:]:
+        torch.get_device_module(mesh.device_type).set_rng_state(state)

@@ -1,0 +1,179 @@
+"""Longer work for processes in the tests: steps of an optimizer, checkpoints, what is left to chance, decoding."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from parallel_cases import Subject, apart, gradients, step, whole
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
+
+from x_transformers import AutoregressiveWrapper, Decoder, TransformerWrapper
+from x_transformers.parallel import checkpoint_layers, gather, load_checkpoint, parallelize, plain, save_checkpoint, within
+
+ROWS = 6  # of a batch: for one, two and three processes
+
+
+def language_model(seed: int = 0, **flags: Any) -> AutoregressiveWrapper:
+    """Six query heads on two key heads, so that two processes share the key heads out, and three the query heads of each."""
+    torch.manual_seed(seed)
+    layers = {'dim': 24, 'depth': 2, 'heads': 6, 'attn_dim_head': 4, 'attn_kv_heads': 2, 'rotary_pos_emb': True, 'ff_glu': True}
+    net = TransformerWrapper(num_tokens=31, max_seq_len=16, attn_layers=Decoder(**{**layers, **flags}))
+    return AutoregressiveWrapper(net).double()
+
+
+def ids(at: int = 0) -> Tensor:
+    return torch.randint(0, 31, (ROWS, 9), generator=torch.Generator().manual_seed(at))
+
+
+SUBJECT = Subject(language_model, lambda model, rows: model(ids()[rows]))
+
+
+def own_rows(rank: int, strategy: str, count: int) -> slice:
+    return slice(None) if strategy == 'tp' else slice(rank, ROWS, count)
+
+
+def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=0.01)
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, rows: slice, *steps: int) -> list[float]:
+    """The norm of the gradients of each step."""
+    norms = []
+    for at in steps:
+        model(ids(at)[rows]).backward()
+        norms.append(whole(nn.utils.clip_grad_norm_(model.parameters(), 0.5)).item())
+        optimizer.step()
+        optimizer.zero_grad()
+    return norms
+
+
+def trained(*steps: int) -> tuple[AutoregressiveWrapper, list[float]]:
+    """The model alone, after these steps."""
+    model = language_model()
+    return model, train(model, make_optimizer(model), slice(None), *steps)
+
+
+# ------------------------------------------------------------------------------------------------ steps
+
+
+def steps_alike(rank: int, strategy: str, count: int) -> list[str]:
+    """Steps of the optimizer, norms of gradients, and names, from models that were begun with other seeds."""
+    model = parallelize(language_model(seed=rank), strategy)
+    norms = train(model, make_optimizer(model), own_rows(rank, strategy, count), 0, 1, 2)
+    alone, wanted = trained(0, 1, 2)
+    found = {name: whole(t) for name, t in plain(model).state_dict().items()}
+    gathered, none = gather(model)
+    said = [apart(found, alone.state_dict()), *(f'norm {a}, not {b}' for a, b in zip(norms, wanted) if abs(a - b) > 1e-9)]
+    said += [apart(gathered, alone.state_dict())] if rank == 0 else [f'gathered {len(gathered)}'] if gathered else []
+    held = sum(p.to_local().numel() if isinstance(p, DTensor) else p.numel() for p in plain(model).parameters())
+    total = sum(p.numel() for p in alone.parameters())
+    most = {'ddp': 1.0, 'fsdp': 1 / count + 0.01, 'tp': 0.8}[strategy]
+    return [*filter(None, said), *([f'holds {held} of {total}'] if held > most * total or none else [])]
+
+
+def copies_of_parts(rank: int) -> str:
+    """FSDP on two axes: two copies of two parts."""
+    mesh = init_device_mesh('cpu', (2, 2), mesh_dim_names=('copy', 'part'))
+    model = parallelize(language_model(seed=rank), 'fsdp', mesh, reshard_after_forward=False)
+    two = Subject(language_model, lambda model, rows: model(torch.cat((ids(), ids()[:2]))[rows]))
+    step(model, two, slice(rank, 8, 4))
+    alone = language_model()
+    step(alone, two, slice(None))
+    return apart(gradients(model), gradients(alone))
+
+
+def recomputes(rank: int, strategy: str, count: int) -> str:
+    model = parallelize(language_model(), strategy, checkpoint=True)
+    stack = plain(model).net.attn_layers
+    step(model, SUBJECT, own_rows(rank, strategy, count))
+    alone = language_model()
+    step(alone, SUBJECT, slice(None))
+    switched = stack.config.checkpoint and not checkpoint_layers(plain(model), False).net.attn_layers.config.checkpoint
+    return apart(gradients(model), gradients(alone)) if switched else 'it was not switched'
+
+
+def narrows(rank: int) -> list[str]:
+    """FSDP in bfloat16: numbers stay in single precision, and the loss is near the one that they give."""
+    model = parallelize(language_model().float(), 'fsdp', precision=torch.bfloat16)
+    seen: list[torch.dtype] = []
+    model.net.attn_layers.layers[0][1].to_q.register_forward_hook(lambda _, args, out: seen.append(out.dtype))
+    loss = model(ids())
+    loss.backward()
+    off = abs(loss.item() - language_model().float()(ids()).item())
+    kinds = {p.dtype for p in model.parameters()} | {p.grad.dtype for p in model.parameters()}
+    return [*([f'off by {off}'] if off > 0.05 else []), *map(str, kinds - {torch.float32}), *map(str, {*seen} - {torch.bfloat16})]
+
+
+# ------------------------------------------------------------------------------------------------ chance
+
+
+def chances_alike(rank: int, strategy: str, count: int) -> str:
+    """Layers that are left out, with seeds of one's own: what is drawn is what the first process draws, and later draws are one's own."""
+    chance = Subject(lambda: language_model(layer_dropout=0.5), SUBJECT.loss)
+    model, alone = parallelize(chance.build(), strategy), chance.build()
+    random.seed(rank)
+    for at in range(4):
+        SUBJECT.loss(model, own_rows(rank, strategy, count)).backward()
+    drawn = random.random()
+    random.seed(0)
+    for at in range(4):
+        SUBJECT.loss(alone, slice(None)).backward()
+    if rank == 0 and drawn != random.random() or rank and drawn != random.Random(rank).random():
+        return 'what is drawn later is not its own'
+    return apart(gradients(model), gradients(alone))
+
+
+# ------------------------------------------------------------------------------------------------ decoding
+
+
+def decodes_alike(rank: int, strategy: str) -> str:
+    model, alone = parallelize(language_model(), strategy).eval(), language_model().eval()
+    train_a_little = model(ids()[: ROWS]).item()  # the first forward of a sharded model is its own
+    made, wanted = (each.generate(ids()[:2, :4], 6, temperature=0.0) for each in (plain(model), alone))
+    with within(model) as inner, torch.no_grad():
+        logits = inner.net(ids())
+    off = (logits - alone.net(ids())).abs().max()
+    return '' if torch.equal(made, wanted) and off < 1e-10 and train_a_little else f'{made.tolist()} is not {wanted.tolist()}, or {off}'
+
+
+# ------------------------------------------------------------------------------------------------ checkpoints
+
+
+def saves(rank: int, folder: str, strategy: str, count: int) -> None:
+    model = parallelize(language_model(), strategy)
+    optimizer = make_optimizer(model)
+    train(model, optimizer, own_rows(rank, strategy, count), 0, 1)
+    save_checkpoint(Path(folder), model, optimizer, extra={'step': 2})
+
+
+def goes_on(rank: int, folder: str, strategy: str, count: int) -> str:
+    """From a checkpoint, one more step: as one process that was never interrupted."""
+    model = parallelize(language_model(seed=9), strategy)
+    optimizer = make_optimizer(model)
+    extra = load_checkpoint(folder, model, optimizer)
+    train(model, optimizer, own_rows(rank, strategy, count), 2)
+    found = {name: whole(t) for name, t in plain(model).state_dict().items()}
+    return apart(found, trained(0, 1, 2)[0].state_dict()) if extra == {'step': 2} else f'extra is {extra}'
+
+
+def refuses(rank: int, folder: str) -> list[str]:
+    """What saving and loading say of folders that do not fit; every process says the same."""
+    said = []
+    for attempt in (
+        lambda: save_checkpoint(folder, language_model()),
+        lambda: load_checkpoint(f'{folder}-of-nobody', language_model()),
+        lambda: load_checkpoint(folder, language_model(depth=3)),
+        lambda: load_checkpoint(folder, language_model(attn_kv_heads=6)),
+    ):
+        try:
+            attempt()
+        except Exception as error:
+            said.append(f'{type(error).__name__}: {error}')
+    dist.barrier()
+    return said
