@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
+import torch._dynamo  # optimizers and DDP import it at their first step: here, once for all processes
 from parallel_cases import Subject, apart, gradients, step, whole
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from x_transformers import AutoregressiveWrapper, Decoder, TransformerWrapper
+from x_transformers.errors import CheckpointError, FlagError, InputError
 from x_transformers.parallel import checkpoint_layers, gather, load_checkpoint, parallelize, plain, save_checkpoint, within
 
 ROWS = 6  # of a batch: for one, two and three processes
@@ -118,11 +120,11 @@ def chances_alike(rank: int, strategy: str, count: int) -> str:
     chance = Subject(lambda: language_model(layer_dropout=0.5), SUBJECT.loss)
     model, alone = parallelize(chance.build(), strategy), chance.build()
     random.seed(rank)
-    for at in range(4):
+    for _ in range(4):
         SUBJECT.loss(model, own_rows(rank, strategy, count)).backward()
     drawn = random.random()
     random.seed(0)
-    for at in range(4):
+    for _ in range(4):
         SUBJECT.loss(alone, slice(None)).backward()
     if rank == 0 and drawn != random.random() or rank and drawn != random.Random(rank).random():
         return 'what is drawn later is not its own'
@@ -164,16 +166,50 @@ def goes_on(rank: int, folder: str, strategy: str, count: int) -> str:
 
 def refuses(rank: int, folder: str) -> list[str]:
     """What saving and loading say of folders that do not fit; every process says the same."""
-    said = []
-    for attempt in (
-        lambda: save_checkpoint(folder, language_model()),
-        lambda: load_checkpoint(f'{folder}-of-nobody', language_model()),
-        lambda: load_checkpoint(folder, language_model(depth=3)),
-        lambda: load_checkpoint(folder, language_model(attn_kv_heads=6)),
-    ):
+    model = language_model()
+    attempts = {
+        'is there already, and a checkpoint is not written over': lambda: save_checkpoint(folder, model),
+        'cannot be written': lambda: save_checkpoint(f'{folder}/extra.json/new', model),
+        'holds no complete checkpoint': lambda: load_checkpoint(f'{folder}-of-nobody', model),
+        'missing: net.attn_layers.layers.4.': lambda: load_checkpoint(folder, language_model(depth=3)),
+        'to_k.weight is (8, 24), the model has (24, 24)': lambda: load_checkpoint(folder, language_model(attn_kv_heads=6)),
+        'extra cannot be kept': lambda: save_checkpoint(f'{folder}-new', model, extra={'step': torch.ones(1)}),
+        'extra=[1] is not possible; expected a dict': lambda: save_checkpoint(f'{folder}-new', model, extra=[1]),  # type: ignore[arg-type]
+    }
+    return unsaid(attempts)
+
+
+def unsaid(attempts: dict[str, Callable[[], Any]]) -> list[str]:
+    """Of attempts, each to be refused in one sentence with these words, those that are not."""
+    found = []
+    for words, attempt in attempts.items():
         try:
             attempt()
-        except Exception as error:
-            said.append(f'{type(error).__name__}: {error}')
-    dist.barrier()
-    return said
+            found.append(f'nothing, instead of {words}')
+        except (FlagError, InputError, CheckpointError) as error:
+            if words not in str(error) or '\n' in str(error) or len(str(error)) > 600:
+                found.append(f'{error}, instead of {words}')
+    return found
+
+
+def refusals(rank: int) -> list[str]:
+    model = language_model()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    three = init_device_mesh('cpu', (2, 1), mesh_dim_names=('copy', 'part'))
+    flagged = lambda **flags: lambda: parallelize(language_model(**flags), 'tp')
+    z_loss = AutoregressiveWrapper(model.net, add_attn_z_loss=True)
+    said = unsaid(
+        {
+            'attn_pre_talking_heads=True cannot be tensor-parallel: it mixes heads': flagged(attn_pre_talking_heads=True),
+            'heads=3 cannot be shared out among 2 processes': flagged(heads=3, attn_kv_heads=3),
+            'heads=5 with 1 key heads cannot be shared out among 2': flagged(heads=5, attn_kv_heads=1),
+            'the 27 hidden features of ff_mult=1.15': flagged(ff_mult=1.15),
+            'ff_post_act_ln=True cannot be tensor-parallel': flagged(ff_post_act_ln=True),
+            'add_attn_z_loss=True cannot be tensor-parallel': lambda: parallelize(z_loss, 'tp'),
+            "mesh has 2 axes, and strategy='tp' takes 1": lambda: parallelize(model, 'tp', three),
+            "bucket_cap_mb is no keyword of strategy='tp'": lambda: parallelize(model, 'tp', bucket_cap_mb=1),
+            'is parallel already': lambda: parallelize(parallelize(language_model(), 'fsdp'), 'fsdp'),
+            'has no parameter to train': lambda: parallelize(language_model().requires_grad_(False), 'ddp'),
+        }
+    )
+    return [*said, *filter(None, [apart(before, model.state_dict())])]

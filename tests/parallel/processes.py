@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+PLACES = [str(HERE), str(HERE.parent / 'laws'), str(HERE.parents[1])]
+sys.path[:0] = PLACES[:2]
 PATIENCE = timedelta(seconds=60)  # with a process that went wrong, which the others wait for
 
 
@@ -20,7 +24,12 @@ class Processes:
 
     def __init__(self) -> None:
         self.context = multiprocessing.get_context('forkserver')
-        self.context.set_forkserver_preload(['parallel_cases'])
+        self.context.set_forkserver_preload(['parallel_work'])
+        before = os.environ.get('PYTHONPATH')
+        os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [*PLACES, before]))  # a server does not get sys.path before Python 3.13
+        ensure_running()
+        del os.environ['PYTHONPATH']
+        os.environ.update({} if before is None else {'PYTHONPATH': before})
         self.pipes: list[Any] = []
 
     def run(self, count: int, work: Callable[..., Any], *given: Any) -> list[Any]:
@@ -62,4 +71,3 @@ def serve(pipe: Any) -> None:
         pipe.send((trace, result))
 
 
-sys.path[:0] = [str(HERE), str(HERE.parent / 'laws')]

@@ -6,6 +6,18 @@ by layer (FSDP2), or heads and hidden features shared out (tensor parallelism). 
 """
 
 from x_transformers.parallel.checkpoint import gather, load_checkpoint, save_checkpoint
+from x_transformers.parallel.parts import part_like, whole
 from x_transformers.parallel.strategies import STRATEGIES, checkpoint_layers, parallelize, plain, within
 
-__all__ = ['STRATEGIES', 'checkpoint_layers', 'gather', 'load_checkpoint', 'parallelize', 'plain', 'save_checkpoint', 'within']
+__all__ = [
+    'STRATEGIES',
+    'checkpoint_layers',
+    'gather',
+    'load_checkpoint',
+    'parallelize',
+    'part_like',
+    'plain',
+    'save_checkpoint',
+    'whole',
+    'within',
+]

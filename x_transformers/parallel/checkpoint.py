@@ -10,13 +10,18 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -24,6 +29,8 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor.placement_types import _StridedShard
 from torch.optim import Optimizer
@@ -31,7 +38,7 @@ from torch.optim import Optimizer
 from x_transformers.errors import CheckpointError, InputError, quoted
 from x_transformers.files.atomic import UNFINISHED, flush_folder, unwritable
 from x_transformers.files.fitting import Fit
-from x_transformers.parallel.parts import Part
+from x_transformers.parallel.parts import part_like, whole
 
 EXTRA = 'extra.json'
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -48,8 +55,9 @@ def save_checkpoint(folder: Folder, model: nn.Module, optimizer: Optimizer | Non
     part = Path(by_first(lambda: str(begin(folder))))
     state = states(model, optimizer)
     try:
-        dcp.save(mapped(state, in_order), checkpoint_id=part)
-    except dcp.CheckpointException as error:  # type: ignore[attr-defined]
+        with one_or_many():
+            save(mapped(state, in_order), checkpoint_id=part)
+    except CheckpointException as error:
         by_first(lambda: shutil.rmtree(part, ignore_errors=True))
         raise CheckpointError(f'{folder} cannot be written ({reason_of(error)}); make room, or name another folder') from error
     by_first(lambda: finish(part, folder, text))
@@ -66,8 +74,9 @@ def load_checkpoint(folder: Folder, model: nn.Module, optimizer: Optimizer | Non
     check_fit(folder, state['model'], type(model).__name__, optimizer is not None)
     loaded = mapped(state, in_order)
     try:
-        dcp.load(loaded, checkpoint_id=folder, planner=dcp.DefaultLoadPlanner(allow_partial_load=True))
-    except dcp.CheckpointException as error:  # type: ignore[attr-defined]
+        with one_or_many():
+            load(loaded, checkpoint_id=folder, planner=DefaultLoadPlanner(allow_partial_load=True))
+    except CheckpointException as error:
         raise CheckpointError(f'{folder} cannot be read ({reason_of(error)}); take it from a copy, or another checkpoint') from error
     set_model_state_dict(model, paired(loaded['model'], state['model']))
     if optimizer is not None:
@@ -75,15 +84,13 @@ def load_checkpoint(folder: Folder, model: nn.Module, optimizer: Optimizer | Non
     return json.loads((folder / EXTRA).read_text())
 
 
-def gather(model: nn.Module, optimizer: Optimizer | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def gather(model: nn.Module, optimizer: Optimizer | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
     """All numbers of the model, by the names of the plain one, and the state of the optimizer, by the names of its parameters.
 
     They are on the CPU of the first process; elsewhere both are empty. All processes call this.
     """
-    return (
-        get_model_state_dict(model, options=WHOLE),
-        {} if optimizer is None else get_optimizer_state_dict(model, optimizer, options=WHOLE),
-    )
+    memory = {} if optimizer is None else get_optimizer_state_dict(model, optimizer, options=WHOLE)
+    return get_model_state_dict(model, options=WHOLE), memory
 
 
 def states(model: nn.Module, optimizer: Optimizer | None) -> dict[str, Any]:
@@ -111,7 +118,7 @@ def in_order(t: Any) -> Any:
     if not isinstance(t, DTensor) or not isinstance(t.placements[0], _StridedShard):
         return t
     dim, mesh = t.placements[0].dim, t.device_mesh
-    own = t.detach().full_tensor().chunk(mesh.size(), dim)[mesh.get_local_rank()].contiguous()
+    own = whole(t.detach()).chunk(mesh.size(), dim)[mesh.get_local_rank()].contiguous()
     return DTensor.from_local(own, mesh, [Shard(dim)], run_check=False, shape=t.shape, stride=t.stride())
 
 
@@ -121,9 +128,7 @@ def paired(loaded: Any, held: Any) -> Any:
         return {name: paired(value, held.get(name)) for name, value in loaded.items()}
     if not isinstance(held, DTensor) or not isinstance(held.placements[0], _StridedShard):
         return loaded
-    placement, mesh = held.placements[0], held.device_mesh
-    own = Part(placement.dim, placement.split_factor).cut(loaded.full_tensor(), mesh)
-    return DTensor.from_local(own, mesh, [placement], run_check=False, shape=held.shape, stride=held.stride())
+    return part_like(whole(loaded), held)
 
 
 # ------------------------------------------------------------------------------------------------ folders
@@ -161,6 +166,14 @@ def finish(part: Path, folder: Path, text: str) -> None:
         raise unwritable(folder, error) from error
 
 
+@contextmanager
+def one_or_many() -> Iterator[None]:
+    """Without a group there is one process, which PyTorch takes to be worth a warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'torch.distributed is disabled')
+        yield
+
+
 def by_first(do: Callable[[], Any]) -> Any:
     """What the first process does while the others wait, and its result; its error is the error of all."""
     if not dist.is_available() or not dist.is_initialized():
@@ -180,13 +193,14 @@ def by_first(do: Callable[[], Any]) -> Any:
 def check_fit(folder: Path, model: dict[str, Tensor], owner: str, with_optimizer: bool) -> None:
     """Whether a checkpoint holds this model, by names and shapes, and an optimizer where one is wanted."""
     try:
-        held = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
+        held = FileSystemReader(folder).read_metadata().state_dict_metadata
         json.loads((folder / EXTRA).read_text())
     except Exception as error:  # whatever a damaged pickle may raise
         raise CheckpointError(
             f'{folder} holds no complete checkpoint ({quoted(str(error))}); name a folder that save_checkpoint wrote'
         ) from error
-    stored = {name.removeprefix('model.'): tuple(about.size) for name, about in held.items() if name.startswith('model.')}
+    tensors = {name: about for name, about in held.items() if isinstance(about, TensorStorageMetadata)}
+    stored = {name.removeprefix('model.'): tuple(about.size) for name, about in tensors.items() if name.startswith('model.')}
     wanted = {name: tuple(t.shape) for name, t in model.items()}
     reshaped = (f'{name} is {stored[name]}, the model has {shape}' for name, shape in wanted.items() if stored.get(name, shape) != shape)
     fit = Fit(tuple(sorted(wanted.keys() - stored.keys())), tuple(sorted(stored.keys() - wanted.keys())), tuple(reshaped))
@@ -196,7 +210,7 @@ def check_fit(folder: Path, model: dict[str, Tensor], owner: str, with_optimizer
         raise CheckpointError(f'{folder} holds no optimizer; leave optimizer out, or take a checkpoint that was saved with one')
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """What a process said, of all that PyTorch says about it."""
     failures = getattr(error, 'failures', None)
     first = next(iter(failures.values()))[0] if failures else error

@@ -14,7 +14,7 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.placement_types import Placement, _StridedShard
 
 
@@ -80,11 +80,12 @@ def share_out(module: nn.Module, parts: dict[str, Part], mesh: DeviceMesh) -> No
         module._parameters[name] = nn.Parameter(made, requires_grad=p.requires_grad)
     if parts:
         module._parts = dict(parts)  # type: ignore[assignment]
-        module.__class__ = reading(type(module), tuple(parts))
+        kind: Any = type(module)
+        module.__class__ = reading(kind, tuple(parts))
 
 
 @cache
-def reading(kind: type, names: tuple[str, ...]) -> type:
+def reading(kind: Any, names: tuple[str, ...]) -> type:
     """The same class, which computes with the parts of these parameters that its process holds."""
 
     def reader(name: str) -> property:
@@ -92,6 +93,22 @@ def reading(kind: type, names: tuple[str, ...]) -> type:
 
     about = {'__doc__': kind.__doc__, '__module__': kind.__module__, '__qualname__': kind.__qualname__}
     return type(kind.__name__, (kind,), {**about, **{name: reader(name) for name in names}})
+
+
+def whole(t: Any) -> Any:
+    """All of a tensor of which processes hold parts; they all call this alike."""
+    return t.full_tensor() if isinstance(t, DTensor) else t
+
+
+def part_like(t: Tensor, parameter: Any) -> Tensor:
+    """Of a whole tensor the part that goes with what this process holds of a parameter of the same shape."""
+    if not isinstance(parameter, DTensor):
+        return t
+    placements, mesh = parameter.placements, parameter.device_mesh
+    if isinstance(placements[0], _StridedShard) and mesh.ndim == 1:
+        own = Part(placements[0].dim, int(placements[0].split_factor)).cut(t.to(parameter.device), mesh)
+        return DTensor.from_local(own, mesh, placements, run_check=False, shape=t.shape, stride=t.stride())
+    return distribute_tensor(t.to(parameter.device), mesh, placements)
 
 
 def from_first(model: nn.Module, mesh: DeviceMesh) -> None:

@@ -15,7 +15,8 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from x_transformers.errors import FlagError, InputError, quoted
+from x_transformers.errors import InputError, quoted
+from x_transformers.inputs import expect_switch
 from x_transformers.layers import AttentionLayers
 from x_transformers.parallel.alike import Alike, left_to_chance
 from x_transformers.parallel.parts import ALL, from_first, share_out
@@ -51,9 +52,7 @@ def parallelize(
         raise InputError(f'model={quoted(model)} is not possible; expected a module')
     if not isinstance(strategy, str) or strategy not in STRATEGIES:
         raise InputError(f'strategy={quoted(strategy)} is not possible; expected {", ".join(map(repr, STRATEGIES))}')
-    for name, switch in {'checkpoint': checkpoint}.items():
-        if not isinstance(switch, bool):
-            raise InputError(f'{name}={quoted(switch)} is not possible; expected True or False')
+    expect_switch('checkpoint', checkpoint)
     check_precision(precision, strategy)
     check_untouched(model)
     mesh = mesh_of(model, strategy, mesh)

@@ -68,7 +68,9 @@ def check_shared(model: nn.Module, processes: int) -> None:
         elif isinstance(part, FeedForward) and part.config.post_act_ln:
             reason = 'ff_post_act_ln=True cannot be tensor-parallel: it norms all hidden features together'
         elif isinstance(part, FeedForward) and hidden_width(part) % processes:
-            reason = f'the {hidden_width(part)} hidden features of ff_mult={part.config.mult} cannot be shared out among {processes} processes'
+            reason = (
+                f'the {hidden_width(part)} hidden features of ff_mult={part.config.mult} cannot be shared out among {processes} processes'
+            )
         if reason:
             raise FlagError(f'{reason}. {ways_out}')
 
@@ -98,7 +100,7 @@ def share_model(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
     """Share out what the plan says; everything else stays whole."""
     parallelize_module(model, mesh, tensor_plan(model))
     for part in model.modules():
-        share_out(part, {name: ALL for name in held(part)}, mesh)
+        share_out(part, dict.fromkeys(held(part), ALL), mesh)
     return model
 
 
