@@ -296,7 +296,7 @@ def main(argv: list[str] | None = None) -> int:
         compose(run)
         print(f'\nSaved in {folder}, with the curve in loss.png. More text: python {os.path.dirname(here)}/sample.py {folder}')
     except (Problem, CheckpointError, FlagError, InputError, DecodeError) as error:
-        if int(os.environ.get('RANK', 0)) == 0:                 # the others say the same
+        if workers.is_first():                                  # the others say the same
             print(f'train_lm.py: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:

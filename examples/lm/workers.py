@@ -89,7 +89,7 @@ class Workers:
 
 def start(settings: argparse.Namespace) -> Workers:
     """The processes that torchrun started, as a group; each on a device of its own."""
-    count = int(os.environ.get('WORLD_SIZE', 1)) if not dist.is_initialized() else dist.get_world_size()
+    count = dist.get_world_size() if dist.is_initialized() else int(os.environ.get('WORLD_SIZE', 1))
     if settings.parallel is None:
         if count > 1:
             raise Problem(f'{count} processes were started, and nothing says how they work together. Add --parallel ddp, fsdp or tp.')
@@ -110,7 +110,12 @@ def start(settings: argparse.Namespace) -> Workers:
     return workers
 
 
+def is_first() -> bool:
+    """Whether this process speaks for all, also before they are a group."""
+    return dist.get_rank() == 0 if dist.is_initialized() else os.environ.get('RANK', '0') == '0'
+
+
 def stop() -> None:
     """Leave the group; processes that wait for one that failed are ended by torchrun."""
-    if dist.is_available() and dist.is_initialized() and 'RANK' in os.environ:
+    if dist.is_initialized() and 'RANK' in os.environ:
         dist.destroy_process_group()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import random
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from x_transformers import AutoregressiveWrapper, Decoder, TransformerWrapper
 from x_transformers.errors import CheckpointError, FlagError, InputError
 from x_transformers.parallel import checkpoint_layers, gather, load_checkpoint, parallelize, plain, save_checkpoint, within
 
+EXAMPLES = Path(__file__).parents[2] / 'examples'
 ROWS = 6  # of a batch: for one, two and three processes
 
 
@@ -213,3 +217,18 @@ def refusals(rank: int) -> list[str]:
         }
     )
     return [*said, *filter(None, [apart(before, model.state_dict())])]
+
+
+# ------------------------------------------------------------------------------------------------ the example
+
+
+def run_example(rank: int, argv: list[str]) -> tuple[int, str, str]:
+    """The language model example in this process: its status, and what it prints."""
+    if str(EXAMPLES) not in sys.path:
+        sys.path.insert(0, str(EXAMPLES))  # it imports its helpers from its own folder
+    import train_lm
+
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        status = train_lm.main(argv)
+    return status, out.getvalue(), err.getvalue()

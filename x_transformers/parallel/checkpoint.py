@@ -50,7 +50,7 @@ def save_checkpoint(folder: Folder, model: nn.Module, optimizer: Optimizer | Non
 
     All processes call this. The folder is there when it is complete, and not before; one that is there is not written over.
     """
-    folder = Path(folder)
+    folder = check_arguments(folder, model, optimizer)
     text = as_json(extra)
     part = Path(by_first(lambda: str(begin(folder))))
     state = states(model, optimizer)
@@ -69,7 +69,7 @@ def load_checkpoint(folder: Folder, model: nn.Module, optimizer: Optimizer | Non
     All processes call this, if there are several. Names and shapes are compared before any number is changed. Load what you trust:
     PyTorch keeps the list of what a checkpoint holds, and settings of optimizers, as pickles.
     """
-    folder = Path(folder)
+    folder = check_arguments(folder, model, optimizer)
     state = states(model, optimizer)
     check_fit(folder, state['model'], type(model).__name__, optimizer is not None)
     loaded = mapped(state, in_order)
@@ -95,12 +95,18 @@ def gather(model: nn.Module, optimizer: Optimizer | None = None) -> tuple[dict[s
 
 def states(model: nn.Module, optimizer: Optimizer | None) -> dict[str, Any]:
     """What is written, as each process holds it."""
+    found: dict[str, Any] = {'model': get_model_state_dict(model)}
+    return found if optimizer is None else {**found, 'optimizer': get_optimizer_state_dict(model, optimizer)}
+
+
+def check_arguments(folder: Any, model: Any, optimizer: Any) -> Path:
+    if not isinstance(folder, str | os.PathLike):
+        raise InputError(f'folder={quoted(folder)} is not possible; expected a path')
     if not isinstance(model, nn.Module):
         raise InputError(f'model={quoted(model)} is not possible; expected a module')
     if not (optimizer is None or isinstance(optimizer, Optimizer)):
         raise InputError(f'optimizer={quoted(optimizer)} is not possible; expected a torch.optim.Optimizer')
-    found: dict[str, Any] = {'model': get_model_state_dict(model)}
-    return found if optimizer is None else {**found, 'optimizer': get_optimizer_state_dict(model, optimizer)}
+    return Path(folder)
 
 
 # ------------------------------------------------------------------------------------------------ parts in order

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -55,11 +56,10 @@ def parallelize(
     expect_switch('checkpoint', checkpoint)
     check_precision(precision, strategy)
     check_untouched(model)
+    check_options(options, strategy)
     mesh = mesh_of(model, strategy, mesh)
     if strategy == 'tp':
         check_shared(model, mesh.size())
-        if options:
-            raise InputError(f"{next(iter(options))} is no keyword of strategy='tp', which takes none; leave it out")
     if checkpoint:
         checkpoint_layers(model)
     from_first(model, mesh)
@@ -168,6 +168,16 @@ def check_precision(precision: Any, strategy: str) -> None:
         raise InputError(
             f"precision={quoted(precision)} belongs to strategy='fsdp'; with strategy={strategy!r} run the forward under torch.autocast"
         )
+
+
+def check_options(options: dict[str, Any], strategy: str) -> None:
+    """Further keywords are those of what does the work, but for what is decided here."""
+    worker: Any = {'ddp': DistributedDataParallel, 'fsdp': fully_shard}.get(strategy)
+    known = set() if worker is None else {*inspect.signature(worker).parameters} - {'module', 'mesh', 'device_mesh', 'device_ids'}
+    for name in options:
+        if name not in known:
+            takes = f'those of {worker.__name__}' if worker else 'none'
+            raise InputError(f'{name} is no keyword of strategy={strategy!r}, which takes {takes}; leave it out')
 
 
 def check_untouched(model: nn.Module) -> None:
