@@ -38,7 +38,7 @@ class Workers:
         """Of all processes."""
         if self.count == 1:
             return value
-        total = torch.tensor(value, dtype=torch.float64, device='cpu' if device == 'cpu' else device)
+        total = torch.tensor(value, dtype=torch.float64, device=device)
         dist.all_reduce(total)
         return total.item() / self.count
 

@@ -116,6 +116,26 @@ def narrows(rank: int) -> list[str]:
     return [*([f'off by {off}'] if off > 0.05 else []), *map(str, kinds - {torch.float32}), *map(str, {*seen} - {torch.bfloat16})]
 
 
+def inputs_by_head(rank: int) -> str:
+    """What a caller gives for each head, and what else enters a tensor-parallel stack, with gradients."""
+    draw = lambda seed, *shape: torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    memories = [draw(4, 2, 3, 24).requires_grad_() for _ in range(2)]
+    given = {'attn_bias': draw(1, 2, 6, 9, 12).requires_grad_(), 'attn_mask': draw(2, 6, 9, 12) < 1.5, 'mems': memories}
+    given |= {'context': draw(5, 2, 4, 24).requires_grad_(), 'mask': torch.arange(9) < torch.tensor([[9], [7]])}
+    found = []
+    for together in (True, False):
+        torch.manual_seed(0)
+        stack = Decoder(dim=24, depth=2, heads=6, attn_dim_head=4, attn_kv_heads=2, cross_attend=True, rel_pos_bias=True).double()
+        stack = parallelize(stack, 'tp') if together else stack
+        x = draw(6, 2, 9, 24).requires_grad_()
+        stack(x, **given).square().mean().backward()
+        leaves = {'x': x, 'bias': given['attn_bias'], 'context': given['context'], **{f'mem {i}': m for i, m in enumerate(memories)}}
+        found.append({**gradients(stack), **{name: t.grad for name, t in leaves.items()}})
+        for t in leaves.values():
+            t.grad = None
+    return apart(*found)
+
+
 # ------------------------------------------------------------------------------------------------ chance
 
 
@@ -196,6 +216,22 @@ def unsaid(attempts: dict[str, Callable[[], Any]]) -> list[str]:
     return found
 
 
+class Replaced(nn.Linear):
+    """A map of one's own."""
+
+
+def replaced() -> nn.Module:
+    model = language_model()
+    model.net.attn_layers.layers[0][1].to_q = Replaced(24, 24, bias=False)
+    return model
+
+
+def tied_by_hand() -> nn.Module:
+    model = language_model()
+    model.net.to_logits.weight = model.net.token_emb.emb.weight
+    return model
+
+
 def refusals(rank: int) -> list[str]:
     model = language_model()
     before = {name: t.clone() for name, t in model.state_dict().items()}
@@ -209,6 +245,8 @@ def refusals(rank: int) -> list[str]:
             'heads=5 with 1 key heads cannot be shared out among 2': flagged(heads=5, attn_kv_heads=1),
             'the 27 hidden features of ff_mult=1.15': flagged(ff_mult=1.15),
             'ff_post_act_ln=True cannot be tensor-parallel': flagged(ff_post_act_ln=True),
+            'layers.0.1.to_q is a Replaced, and tensor parallelism shares out': lambda: parallelize(replaced(), 'tp'),
+            'net.token_emb.emb.weight and net.to_logits.weight are one parameter': lambda: parallelize(tied_by_hand(), 'tp'),
             'add_attn_z_loss=True cannot be tensor-parallel': lambda: parallelize(z_loss, 'tp'),
             "mesh has 2 axes, and strategy='tp' takes 1": lambda: parallelize(model, 'tp', three),
             "bucket_cap_mb is no keyword of strategy='tp'": lambda: parallelize(model, 'tp', bucket_cap_mb=1),

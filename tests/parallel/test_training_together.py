@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from law_cases import part
 from parallel_cases import STACKS, WHOLE_MODELS, all_train_alike
-from parallel_work import chances_alike, copies_of_parts, decodes_alike, narrows, recomputes, refusals, steps_alike
+from parallel_work import chances_alike, copies_of_parts, decodes_alike, inputs_by_head, narrows, recomputes, refusals, steps_alike
 from processes import Processes
 
 STRATEGIES = ('ddp', 'fsdp', 'tp')
@@ -57,6 +57,11 @@ def test_steps_norms_and_names_are_those_of_one(strategy: str, count: int, proce
 def test_four_processes_share_out_four_heads_of_one_key_head(processes: Processes) -> None:
     names = ['Decoder attn_one_kv_head', 'Decoder attn_gate_value_heads', 'Encoder alibi_pos_bias', 'Decoder ff_glu']
     assert processes.run(4, all_train_alike, names, 'tp', 4)[0] == {}
+
+
+def test_what_is_given_by_head_is_shared_out(processes: Processes) -> None:
+    assert processes.run(2, inputs_by_head) == [''] * 2
+    assert processes.run(3, inputs_by_head) == [''] * 3
 
 
 def test_copies_of_parts_train_as_one(processes: Processes) -> None:

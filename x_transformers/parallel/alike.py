@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from x_transformers.layers import AttentionLayers
+from x_transformers.models.body import Body
 from x_transformers.training.nonautoregressive import NonAutoregressiveWrapper
 
 
@@ -24,7 +25,7 @@ def left_to_chance(model: nn.Module) -> str | None:
     for part in model.modules():
         if isinstance(part, AttentionLayers) and any(part.plan.dropouts):
             return 'layer_dropout'
-        if getattr(part, 'recycling', False):
+        if isinstance(part, Body) and part.recycling:
             return 'recycling'
         if isinstance(part, NonAutoregressiveWrapper) and part.self_cond and part.self_cond_train_prob > 0:
             return 'self_cond'

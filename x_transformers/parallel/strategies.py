@@ -24,6 +24,7 @@ from x_transformers.parallel.parts import ALL, from_first, share_out
 from x_transformers.parallel.tensors import check_shared, share_model
 from x_transformers.running import as_it_is, recomputed
 
+DECIDED = {'module', 'mesh', 'device_mesh', 'device_ids', 'process_group'}  # by what `parallelize` is given
 GENERATES = ('generate', 'beam_search')  # methods that run a model without its forward
 
 
@@ -173,7 +174,7 @@ def check_precision(precision: Any, strategy: str) -> None:
 def check_options(options: dict[str, Any], strategy: str) -> None:
     """Further keywords are those of what does the work, but for what is decided here."""
     worker: Any = {'ddp': DistributedDataParallel, 'fsdp': fully_shard}.get(strategy)
-    known = set() if worker is None else {*inspect.signature(worker).parameters} - {'module', 'mesh', 'device_mesh', 'device_ids'}
+    known = set() if worker is None else {*inspect.signature(worker).parameters} - DECIDED
     for name in options:
         if name not in known:
             takes = f'those of {worker.__name__}' if worker else 'none'

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ParallelStyle, parallelize_module
 
 from x_transformers.attention import Attention
-from x_transformers.errors import FlagError
+from x_transformers.errors import FlagError, InputError
 from x_transformers.feedforward import GLU, FeedForward
 from x_transformers.layers import AttentionLayers
 from x_transformers.parallel.parts import ADDED, ALL, MET, Part, copied, share_out, summed
@@ -24,6 +24,7 @@ from x_transformers.positions.alibi import AlibiPositionalBias
 from x_transformers.positions.dynamic import DynamicPositionBias
 from x_transformers.positions.t5 import RelativePositionBias
 from x_transformers.state import Fresh
+from x_transformers.training.autoregressive import AutoregressiveWrapper
 
 MIXES = 'it mixes heads, and a process has only some of them'
 NOT_BY_HEADS = {  # flags of attention that cannot be shared out by heads, and why
@@ -58,12 +59,11 @@ def why_not_shared(cfg: Any, processes: int) -> str | None:
 
 def check_shared(model: nn.Module, processes: int) -> None:
     """Whether all of a model can be shared out; a FlagError names the first flag that cannot."""
-    ways_out = "Leave it out, or use strategy='fsdp'."
-    if getattr(model, 'add_attn_z_loss', False):
-        raise FlagError(f'add_attn_z_loss=True cannot be tensor-parallel: it is of the scores of all heads together. {ways_out}')
     for part in model.modules():
         reason = None
-        if isinstance(part, Attention):
+        if isinstance(part, AutoregressiveWrapper) and part.add_attn_z_loss:
+            reason = 'add_attn_z_loss=True cannot be tensor-parallel: it is of the scores of all heads together'
+        elif isinstance(part, Attention):
             reason = why_not_shared(part.config, processes)
         elif isinstance(part, FeedForward) and part.config.post_act_ln:
             reason = 'ff_post_act_ln=True cannot be tensor-parallel: it norms all hidden features together'
@@ -72,7 +72,31 @@ def check_shared(model: nn.Module, processes: int) -> None:
                 f'the {hidden_width(part)} hidden features of ff_mult={part.config.mult} cannot be shared out among {processes} processes'
             )
         if reason:
-            raise FlagError(f'{reason}. {ways_out}')
+            raise FlagError(f"{reason}. Leave it out, or use strategy='fsdp'.")
+    check_as_built(model)
+
+
+def check_as_built(model: nn.Module) -> None:
+    """What is shared out are the linear maps that the flags made, each in one place."""
+    for name, part in model.named_modules():
+        if isinstance(part, Attention):
+            for place in ('to_q', 'to_k', 'to_v'):
+                kind = type(getattr(part, place))
+                if kind is not nn.Linear:
+                    raise InputError(f'{name}.{place} is a {kind.__name__}, and tensor parallelism shares out a Linear; put it there after')
+    seen: dict[int, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        other = seen.setdefault(id(parameter), name)
+        if other != name and not same_module(model, other, name):
+            raise InputError(
+                f'{other} and {name} are one parameter, and tensor parallelism would make them two; build the model with '
+                "tie_embedding=True, or use strategy='fsdp'"
+            )
+
+
+def same_module(model: nn.Module, one: str, other: str) -> bool:
+    """Whether two names of a parameter are those of a module that stands in two places."""
+    return model.get_submodule(one.rpartition('.')[0]) is model.get_submodule(other.rpartition('.')[0])
 
 
 def hidden_width(part: FeedForward) -> int:
