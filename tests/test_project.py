@@ -34,7 +34,7 @@ ROWS = (
     ('checks', 'entry', 'layer', 'layers', 'layers_config', 'rebuilding'),
     ('models',),
     ('decoding', 'training'),
-    ('interop', 'lab'),
+    ('interop', 'lab', 'parallel'),
     # the public names, and the import paths of 2.0.1
     ('__init__', 'x_transformers', 'attend', 'autoregressive_wrapper', 'nonautoregressive_wrapper', 'xl_autoregressive_wrapper',
      'continuous', 'xval', 'multi_input', 'neo_mlp', 'dpo', 'belief_state_wrapper', 'entropy_based_tokenizer'),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 import x_transformers as xt
@@ -169,7 +171,21 @@ def constructors() -> dict[str, Target]:
         'DataDependentAlibi': (old.DataDependentAlibi, {'dim': 16, 'heads': 2}),
         'PerRowDataDependentAlibi': (old.PerRowDataDependentAlibi, {'dim': 16, 'heads': 2}),
     }
-    return {**flagged, **{name: (kind, {**optional(kind), **keywords}) for name, (kind, keywords) in parts.items()}}
+    made = {name: (kind, {**optional(kind), **keywords}) for name, (kind, keywords) in parts.items()}
+    wishes = {'mesh': LEFT_OUT, 'checkpoint': LEFT_OUT, 'precision': LEFT_OUT}
+    together = {f'parallelize {name}': (in_a_group_of_one, {'model': stack, 'strategy': name, **wishes}) for name in ('ddp', 'fsdp', 'tp')}
+    return {**flagged, **made, **together}
+
+
+def in_a_group_of_one(model: Any, strategy: Any, **wishes: Any) -> Any:
+    """`parallelize` where it works, of a copy."""
+    from x_transformers.parallel import parallelize
+
+    dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        return parallelize(copy.deepcopy(model), strategy, **wishes)
+    finally:
+        dist.destroy_process_group()
 
 
 def optional(kind: Callable[..., Any]) -> dict[str, Any]:
