@@ -130,12 +130,12 @@ def gated_unit(gru: nn.GRUCell, x: Tensor, hidden: Tensor) -> Tensor:
 # ------------------------------------------------------------------------------------------------ norms and scales
 
 
-def unit_variance(x: Tensor) -> Tensor:
-    return (x - x.mean(dim=-1, keepdim=True)) / (x.var(dim=-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
+def unit_variance(x: Tensor, eps: float | None = None) -> Tensor:
+    return (x - x.mean(dim=-1, keepdim=True)) / (x.var(dim=-1, keepdim=True, unbiased=False) + (1e-5 if eps is None else eps)).sqrt()
 
 
-def unit_square(x: Tensor) -> Tensor:
-    return x / x.square().mean(dim=-1, keepdim=True).sqrt()
+def unit_square(x: Tensor, eps: float | None = None) -> Tensor:
+    return x / (x.square().mean(dim=-1, keepdim=True) + (0 if eps is None else eps)).sqrt()
 
 
 def unit_length(x: Tensor) -> Tensor:
@@ -149,13 +149,13 @@ def softclamp(t: Tensor, bound: float) -> Tensor:
 def norm(cfg: Any, module: Any, x: Tensor, condition: Tensor | None) -> Tensor:
     """1607.06450, 1910.05895, 1910.07467, 2307.14995, 2212.09748."""
     if cfg.use_adaptive_layernorm or cfg.use_adaptive_rmsnorm:
-        normed = unit_variance(x) if cfg.use_adaptive_layernorm else unit_square(x)
+        normed = (unit_variance if cfg.use_adaptive_layernorm else unit_square)(x, cfg.norm_eps)
         return normed * (1 + condition @ module.to_gamma.weight.T)
     if cfg.use_simple_rmsnorm:
-        return unit_square(x)
+        return unit_square(x, cfg.norm_eps)
     if cfg.use_rmsnorm or cfg.use_scalenorm:
-        return unit_square(x) * (module.g + cfg.norm_add_unit_offset)
-    return unit_variance(x) * (module.gamma + cfg.norm_add_unit_offset)
+        return unit_square(x, cfg.norm_eps) * (module.g + cfg.norm_add_unit_offset)
+    return unit_variance(x, cfg.norm_eps) * (module.gamma + cfg.norm_add_unit_offset)
 
 
 def shifted(cfg: Any, amount: int, x: Tensor) -> Tensor:

@@ -132,6 +132,7 @@ TOGETHER = {  # flags that meet in one formula
     'window, dynamic bias, shared values, exponential, shifted': {
         'attn_max_attend_past': 2, 'dynamic_pos_bias': True, 'add_value_residual': True, 'attn_laser': True, 'shift_tokens': 1,
     },
+    'RMS norms with an epsilon': {'use_rmsnorm': True, 'norm_eps': 0.1},
     'streams, skips, adaptive norm': {'num_residual_streams': 3, 'unet_skips': True, 'use_adaptive_rmsnorm': True, 'depth': 3},
     'streams split for queries, keys and values, shifted, scaled, injected': {
         'num_residual_streams': 2, 'qkv_receive_diff_residuals': True, 'shift_tokens': 1, 'use_layerscale': True, 'reinject_input': True,

@@ -21,13 +21,13 @@ from x_transformers.norms import (
 )
 
 
-def layer_norm(x: Tensor) -> Tensor:
+def layer_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
     centred = x - x.mean(dim=-1, keepdim=True)
-    return centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt()
+    return centred / (centred.square().mean(dim=-1, keepdim=True) + eps).sqrt()
 
 
-def root_mean_square(x: Tensor) -> Tensor:
-    return x / x.square().mean(dim=-1, keepdim=True).sqrt()
+def root_mean_square(x: Tensor, eps: float = 0.0) -> Tensor:
+    return x / (x.square().mean(dim=-1, keepdim=True) + eps).sqrt()
 
 
 FORMULAS = [(LayerNorm, layer_norm), (ScaleNorm, root_mean_square), (RMSNorm, root_mean_square), (SimpleRMSNorm, root_mean_square)]
@@ -42,6 +42,28 @@ def test_a_norm_is_its_formula_times_its_gain(norm: Any, formula: Any, unit_offs
         assert torch.all(gain == 1.0 - unit_offset)
         nn.init.normal_(gain)
         torch.testing.assert_close(made(x), formula(x) * (gain + unit_offset))
+
+
+@pytest.mark.parametrize('norm, formula', FORMULAS)
+def test_eps_joins_the_mean_of_squares(norm: Any, formula: Any) -> None:
+    x = torch.randn(2, 3, 16, dtype=torch.float64)
+    torch.testing.assert_close(norm(16, eps=0.3).double()(x), formula(x, 0.3))
+
+
+@pytest.mark.parametrize('norm, formula', [(AdaptiveLayerNorm, layer_norm), (AdaptiveRMSNorm, root_mean_square)])
+def test_eps_joins_the_mean_of_squares_of_adaptive_norms(norm: Any, formula: Any) -> None:
+    x, condition = torch.randn(2, 3, 16, dtype=torch.float64), torch.randn(2, 16, dtype=torch.float64)
+    torch.testing.assert_close(norm(16, eps=0.3).double()(x, condition=condition), formula(x, 0.3))
+
+
+@pytest.mark.parametrize('norm', [norm for norm, _ in FORMULAS])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_eps_is_not_lost_in_half_precision(norm: Any, dtype: torch.dtype) -> None:
+    x = 1e-3 * torch.randn(2, 16).to(dtype)
+    made = norm(16, eps=1e-6)
+    exact, found = made.double()(x.double()), made.to(dtype)(x)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), exact, atol=0.02, rtol=0.01)
 
 
 @pytest.mark.parametrize('shape', [(2, 5), (2, 3, 5)], ids=['per row', 'per token'])

@@ -14,7 +14,7 @@ from x_transformers.flags import Config, Rules, configured, demands, flag
 from x_transformers.inputs import expect, expect_dtype, expect_switch
 from x_transformers.layers import AttentionLayers
 from x_transformers.models.ask import check_names
-from x_transformers.norms import LayerNorm
+from x_transformers.norms import LayerNorm, make_layer_norm
 from x_transformers.storable import Storable
 
 Size = int | tuple[int, int]
@@ -35,7 +35,7 @@ class VisionConfig(Config):
     attn_layers: AttentionLayers = flag(doc='The layer stack.')
     channels: int = flag(3, 'Channels of the image.', example={'channels': 1}, at_least=1)
     num_classes: int | None = flag(None, 'Logits; without it the mean of the patches is returned.', example={'num_classes': 5}, at_least=1)
-    post_emb_norm: bool = flag(False, 'LayerNorm of the embedded patches.', paper='2211.05100')
+    post_emb_norm: bool = flag(False, 'LayerNorm of the embedded patches; `norm_eps` of the stack is its epsilon too.', paper='2211.05100')
     num_register_tokens: int = flag(
         0, 'Learned tokens behind the patches.', paper='2309.16588', example={'num_register_tokens': 2}, at_least=0
     )
@@ -85,7 +85,7 @@ class ViTransformerWrapper(Storable, nn.Module):
         features = cfg.channels * patch[0] * patch[1]
         self.to_patches = Patches(patch)
         self.patch_to_embedding = nn.Sequential(LayerNorm(features), nn.Linear(features, dim), LayerNorm(dim))
-        self.post_emb_norm = LayerNorm(dim) if cfg.post_emb_norm else nn.Identity()
+        self.post_emb_norm = make_layer_norm(cfg.attn_layers.config, dim) if cfg.post_emb_norm else nn.Identity()
         self.dropout = nn.Dropout(cfg.emb_dropout)
         self.attn_layers = cfg.attn_layers
         self.mlp_head = nn.Linear(dim, cfg.num_classes) if cfg.num_classes else nn.Identity()
