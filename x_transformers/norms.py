@@ -231,6 +231,7 @@ class NormFlags(Config):
         at_least=LEAST_EPS,
         at_most=1e6,
     )
+    norm_bias: bool = flag(False, 'A learned bias in LayerNorm.', paper='1607.06450')
     resi_dual: bool = flag(False, 'Post-norm stream beside an un-normed sum of all branches, joined at the end.', paper='2304.14802')
     resi_dual_scale: float = flag(
         1.0,
@@ -241,6 +242,7 @@ class NormFlags(Config):
 
     rules: ClassVar[Rules] = (
         at_most_one(*NORMS),
+        *(excludes('norm_bias', other, 'only LayerNorm has a bias. Leave one out.') for other in NORMS),
         demands('sandwich_norm', lambda c: c.pre_norm, 'it adds to the norm before a branch. Leave {prefix}pre_norm=True.'),
         excludes('sandwich_norm', 'resi_dual', 'ResiDual norms the stream after each branch, not the branch. Keep one.'),
         excludes('pre_norm', 'resi_dual', 'ResiDual decides where norms stand. Leave {prefix}pre_norm out.'),
@@ -270,12 +272,13 @@ class NormFlags(Config):
 def make_norm(cfg: NormFlags, dim: int) -> nn.Module:
     """A new norm of the kind the flags choose."""
     own = {'dim_condition': cfg.condition_read} if cfg.adaptive_norms else {'unit_offset': cfg.norm_add_unit_offset}
+    own |= {'bias': True} if cfg.norm_bias else {}
     return pick(cfg, NORMS, default=LayerNorm)(dim, eps=cfg.norm_eps, **own)
 
 
 def make_layer_norm(cfg: NormFlags, dim: int) -> LayerNorm:
     """A LayerNorm beside the stream, as the flags of the stream's norms have it."""
-    return LayerNorm(dim, eps=cfg.norm_eps)
+    return LayerNorm(dim, eps=cfg.norm_eps, bias=cfg.norm_bias)
 
 
 def norm_slots(cfg: NormFlags, dim: int) -> nn.ModuleList:

@@ -155,7 +155,7 @@ def norm(cfg: Any, module: Any, x: Tensor, condition: Tensor | None) -> Tensor:
         return unit_square(x, cfg.norm_eps)
     if cfg.use_rmsnorm or cfg.use_scalenorm:
         return unit_square(x, cfg.norm_eps) * (module.g + cfg.norm_add_unit_offset)
-    return unit_variance(x, cfg.norm_eps) * (module.gamma + cfg.norm_add_unit_offset)
+    return unit_variance(x, cfg.norm_eps) * (module.gamma + cfg.norm_add_unit_offset) + (module.beta if cfg.norm_bias else 0)
 
 
 def shifted(cfg: Any, amount: int, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from x_transformers import Encoder
+from x_transformers import Encoder, TransformerWrapper
 from x_transformers.norms import (
     AdaptiveLayerNorm,
     AdaptiveRMSNorm,
@@ -42,6 +42,21 @@ def test_a_norm_is_its_formula_times_its_gain(norm: Any, formula: Any, unit_offs
         assert torch.all(gain == 1.0 - unit_offset)
         nn.init.normal_(gain)
         torch.testing.assert_close(made(x), formula(x) * (gain + unit_offset))
+
+
+def test_a_layer_norm_may_have_a_bias() -> None:
+    x, made = torch.randn(2, 3, 16, dtype=torch.float64), LayerNorm(16, bias=True, eps=1e-3).double()
+    assert made.beta is not None and torch.all(made.beta == 0)
+    for parameter in made.parameters():
+        nn.init.normal_(parameter)
+    torch.testing.assert_close(made(x), layer_norm(x, 1e-3) * made.gamma + made.beta)
+
+
+def test_the_norm_of_embeddings_is_as_the_flags_of_the_stack_say() -> None:
+    stack = Encoder(dim=16, depth=1, norm_bias=True, norm_eps=1e-12)
+    model = TransformerWrapper(num_tokens=8, max_seq_len=4, attn_layers=stack, post_emb_norm=True)
+    assert isinstance(model.post_emb_norm, LayerNorm)
+    assert model.post_emb_norm.eps == 1e-12 and model.post_emb_norm.beta is not None
 
 
 @pytest.mark.parametrize('norm, formula', FORMULAS)

@@ -35,7 +35,9 @@ class VisionConfig(Config):
     attn_layers: AttentionLayers = flag(doc='The layer stack.')
     channels: int = flag(3, 'Channels of the image.', example={'channels': 1}, at_least=1)
     num_classes: int | None = flag(None, 'Logits; without it the mean of the patches is returned.', example={'num_classes': 5}, at_least=1)
-    post_emb_norm: bool = flag(False, 'LayerNorm of the embedded patches; `norm_eps` of the stack is its epsilon too.', paper='2211.05100')
+    post_emb_norm: bool = flag(
+        False, 'LayerNorm of the embedded patches; `norm_eps` and `norm_bias` of the stack are its own too.', paper='2211.05100'
+    )
     num_register_tokens: int = flag(
         0, 'Learned tokens behind the patches.', paper='2309.16588', example={'num_register_tokens': 2}, at_least=0
     )

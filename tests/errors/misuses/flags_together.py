@@ -23,6 +23,8 @@ from x_transformers.x_transformers import (
 MISUSES: dict[str, Misuse] = {
     'scale and simple norm': Misuse(FlagError, lambda: decoder(use_scalenorm=True, use_simple_rmsnorm=True),
         'use_scalenorm', 'use_scalenorm=True and use_simple_rmsnorm=True', 'they fill the same place', 'Keep one'),
+    'a bias in a norm that has none': Misuse(FlagError, lambda: decoder(norm_bias=True, use_rmsnorm=True),
+        'norm_bias', 'norm_bias=True cannot be combined with use_rmsnorm=True', 'only LayerNorm has a bias', 'Leave one out'),
     'ALiBi and dynamic bias': Misuse(FlagError, lambda: decoder(alibi_pos_bias=True, dynamic_pos_bias=True),
         'alibi_pos_bias', 'alibi_pos_bias=True and dynamic_pos_bias=True', 'they fill the same place', 'Keep one'),
     'T5 and dynamic bias': Misuse(FlagError, lambda: decoder(rel_pos_bias=True, dynamic_pos_bias=True),
