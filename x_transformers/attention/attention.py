@@ -65,21 +65,21 @@ class Attention(Storable, nn.Module):
         self.mem_k = nn.Parameter(torch.randn(g, cfg.num_mem_kv, d)) if cfg.num_mem_kv else None
         self.mem_v = nn.Parameter(torch.randn(g, cfg.num_mem_kv, e)) if cfg.num_mem_kv else None
 
-        linear = lambda width, out: nn.Linear(width, out, bias=False)
+        linear = lambda width, out, bias=False: nn.Linear(width, out, bias=bias)
         self.to_latent_q = linear(cfg.dim, cfg.dim_latent_q) if cfg.use_latent_q else Unchanged()
         self.to_latent_kv = linear(source, cfg.dim_latent_kv) if cfg.use_latent_kv else None
-        self.to_rotateable_k = linear(source, subheads * d) if subheads else None
+        self.to_rotateable_k = linear(source, subheads * d, cfg.qkv_bias) if subheads else None
         source = cfg.dim_latent_kv if cfg.use_latent_kv else source
-        self.to_q = linear(cfg.dim_latent_q if cfg.use_latent_q else cfg.dim, h * d)
-        self.to_k = linear(source, (g - subheads) * d)
-        self.to_v = linear(source, g * e)
+        self.to_q = linear(cfg.dim_latent_q if cfg.use_latent_q else cfg.dim, h * d, cfg.qkv_bias)
+        self.to_k = linear(source, (g - subheads) * d, cfg.qkv_bias)
+        self.to_v = linear(source, g * e, cfg.qkv_bias)
         self.to_v_gate = ValueGate(cfg.dim, h * e, cfg.swiglu_values) if cfg.gate_values else Unchanged()
         self.to_v_head_gate = HeadGate(cfg.dim, h) if cfg.gate_value_heads else Unchanged()
         self.data_dependent_alibi = make_forgetting(cfg)
         self.attend = make_attend(cfg)
         self.to_value_residual_mix = ValueMix(cfg.dim, h, g) if cfg.learned_value_residual_mix else None
         self.hybrid_module, self.hybrid_norms, self.hybrid_mix = make_hybrid(cfg)
-        self.to_out = make_output(h * e, cfg.dim_out or cfg.dim, cfg.on_attn, cfg.zero_init_output)
+        self.to_out = make_output(h * e, cfg.dim_out or cfg.dim, cfg.on_attn, cfg.zero_init_output, cfg.out_bias)
 
     @property
     def why_not_decode(self) -> str | None:

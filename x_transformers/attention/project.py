@@ -39,6 +39,12 @@ class ProjectFlags(Config):
     one_kv_head: bool = flag(False, 'All query heads share one key/value head.', paper='1911.02150')
     value_dim_head: int | None = flag(None, 'Features of a value head; `dim_head` by default.', example={'value_dim_head': 6}, at_least=1)
     dim_out: int | None = flag(None, 'Width of the output; `dim` by default. Other widths only outside of a layer stack.', at_least=1)
+    qkv_bias: bool = flag(
+        False,
+        'Biases of the projections to queries, keys and values; that of keys is only felt with positions that act on keys.',
+        paper='2309.16609',
+        example={'qkv_bias': True, '^rotary_pos_emb': True},
+    )
     qk_norm: bool = flag(False, 'Give queries and keys unit length: cosine similarity.', paper='2010.04245')
     qk_norm_groups: int = flag(
         1,
