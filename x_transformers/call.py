@@ -111,7 +111,7 @@ class Call:
     padding: Tensor | None = None  # (b, n) bool: True where no token is, only left padding
     attn_mask: Tensor | None = None  # broadcastable to (b, h, i, j) bool
     attn_bias: Tensor | None = None  # broadcastable to (b, h, i, j), added to the scores
-    rotation: Rotation | None = None  # turns of the queries and of the new keys
+    rotation: Rotation | tuple[Rotation, ...] | None = None  # turns of the queries and of the new keys; of each rotary embedding
     context_rotation: Rotation | None = None
     bias: DistanceBias | None = None  # the relative position bias that all layers share
     condition: Tensor | None = None  # (b, 1|n, dim_condition) what adaptive norms and scales follow
@@ -137,6 +137,7 @@ class Call:
         return replace(self, shared={}, trace=None if self.trace is None else self.trace.apart())
 
 
+@dataclass
 class Depth:
     """Handed down the layers of one forward pass. Each field has one writer.
 
@@ -144,19 +145,17 @@ class Depth:
     counts has written the values; where nothing is said of them, one has.
     """
 
-    def __init__(self) -> None:
-        self.scores: dict[str, Tensor] = {}  # attention: logits of the layer before, by kind
-        self.values: dict[str, Tensor] = {}  # attention: values of the first layer of each kind
-        self.dual: Tensor | None = None  # ResiDual's second, un-normed stream (residuals.py)
-        self.streams: list[Tensor] = []  # U-net skips: the stream entering every layer so far (skips.py)
-        self.chosen: dict[str, Tensor] = {}  # () bool, by kind (running.py)
+    scores: dict[str, Tensor] = field(default_factory=dict)  # attention: logits of the layer before, by kind
+    values: dict[str, Tensor] = field(default_factory=dict)  # attention: values of the first layer of each kind
+    dual: Tensor | None = None  # ResiDual's second, un-normed stream (residuals.py)
+    entered: Tensor | None = None  # parallel blocks: the stream entering the block, which all its branches read (layers.py)
+    normed: Tensor | None = None  # the same through the one norm of a block (layer.py)
+    streams: list[Tensor] = field(default_factory=list)  # U-net skips: the stream entering every layer so far (skips.py)
+    chosen: dict[str, Tensor] = field(default_factory=dict)  # () bool, by kind (running.py)
 
     def apart(self) -> Depth:
         """The same, to which one layer may write without the others seeing it."""
-        own = Depth()
-        own.dual, own.streams = self.dual, self.streams
-        own.scores, own.values, own.chosen = dict(self.scores), dict(self.values), dict(self.chosen)
-        return own
+        return replace(self, scores=dict(self.scores), values=dict(self.values), chosen=dict(self.chosen))
 
     def first_values(self, kind: str, v: Tensor) -> Tensor:
         """The values of the first layer of this kind, which are `v` where there were none before."""

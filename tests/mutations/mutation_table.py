@@ -34,6 +34,11 @@ MUTATIONS = (
         '(sin[..., ::2], -sin[..., 1::2])',
     ),
     Mutation(
+        'rotary halves', 'positions/rotary.py', FORMULAS, 'rotary_half_split',
+        'torch.cat((second, first), dim=-1)',
+        'torch.cat((first, second), dim=-1)',
+    ),
+    Mutation(
         'rotary pairs', 'positions/rotary.py', FORMULAS, 'rotary_emb_dim or rotary_pos_emb',
         't.reshape(*t.shape[:-1], -1, 2).flip(-1)',
         't.reshape(*t.shape[:-1], 2, -1).flip(-2)',
@@ -161,8 +166,8 @@ MUTATIONS = (
     ),
     Mutation(
         'window offset', 'attention/masks.py', FORMULAS, 'max_attend_past',
-        'return distance <= self.window',
-        'return distance < self.window',
+        'near = distance <= self.window',
+        'near = distance < self.window',
     ),
     Mutation(
         'window left out', 'attention/masks.py', DECODING, 'max_attend_past',
@@ -232,8 +237,8 @@ MUTATIONS = (
     ),
     Mutation(
         'norm of memory keys', 'attention/attention.py', FORMULAS, 'turned and normed and memory',
-        'self.norm_heads(self.mem_k, self.qk_norm_k_scale, 1) if cfg.qk_norm else self.mem_k',
-        'self.mem_k',
+        '(self.norm_heads(self.mem_k, self.k_rmsnorm, self.qk_norm_k_scale, 1), ',
+        '(self.mem_k, ',
     ),
     Mutation(
         'value residual share', 'attention/keys.py', FORMULAS, 'add_value_residual',
@@ -469,13 +474,13 @@ MUTATIONS = (
     ),
     Mutation(
         'layer norm gain', 'norms.py', FORMULAS, 'defaults',
-        'weight=self.gamma + 1.0 if self.unit_offset else self.gamma',
-        'weight=self.gamma',
+        'self.gamma + 1.0 if self.unit_offset else self.gamma, self.beta',
+        'self.gamma, self.beta',
     ),
     Mutation(
         'layer norm epsilon', 'norms.py', FORMULAS, 'defaults',
-        'weight=self.gamma + 1.0 if self.unit_offset else self.gamma)',
-        'weight=self.gamma + 1.0 if self.unit_offset else self.gamma, eps=1e-3)',
+        'LAYER_NORM_EPS = 1e-5',
+        'LAYER_NORM_EPS = 1e-3',
     ),
     Mutation(
         'adaptive gain', 'norms.py', FORMULAS, 'use_adaptive_layernorm',
