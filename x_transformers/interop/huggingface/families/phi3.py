@@ -1,0 +1,61 @@
+"""Phi-3 (2404.14219): Llama with queries, keys and values in one tensor, and gate and value in another."""
+
+from __future__ import annotations
+
+from x_transformers.interop.huggingface.families.llama import (
+    ATTENTION_DROPOUT,
+    EMBEDDINGS,
+    GATED,
+    NO_FF_BIAS,
+    PLAIN_GAINS,
+    RMS,
+    SIZES,
+    TIED,
+)
+from x_transformers.interop.huggingface.family import DECODER, LOGITS, NO_HEAD, Family
+from x_transformers.interop.huggingface.fields import Field, nothing, same, training_only
+from x_transformers.interop.huggingface.rope import head_width, rotary, window
+from x_transformers.interop.huggingface.tensors import cut, grouped_columns, grouped_rows, halves, joined, norms, reversed_order, row
+
+PHI3 = Family(
+    name='phi3',
+    config='Phi3Config',
+    shape=DECODER,
+    heads={'Phi3ForCausalLM': LOGITS, 'Phi3Model': NO_HEAD},
+    body='model.',
+    fields=(
+        *SIZES,
+        Field((), lambda given: {'attn_dim_head': head_width(given)}, lambda flags: {}),
+        *RMS,
+        PLAIN_GAINS,
+        *GATED,
+        NO_FF_BIAS,
+        rotary(partial=True),
+        nothing('original_max_position_embeddings'),  # the scaling of positions says it again
+        window(),
+        ATTENTION_DROPOUT,
+        same('embd_pdrop', 'emb_dropout'),
+        training_only('resid_pdrop'),
+        TIED,
+    ),
+    rows=(
+        *EMBEDDINGS,
+        *norms('model.layers.{l}.input_layernorm', 'attn_layers.layers.{2l}.0.0', gain='g'),
+        row(
+            'model.layers.{l}.self_attn.qkv_proj.weight',
+            tuple(f'attn_layers.layers.{{2l}}.1.{name}.weight' for name in ('to_q', 'to_k', 'to_v')),
+            cut('hd', 'gd', 'gd'),
+            grouped_rows,
+        ),
+        row('model.layers.{l}.self_attn.o_proj.weight', 'attn_layers.layers.{2l}.1.to_out.weight', grouped_columns),
+        *norms('model.layers.{l}.post_attention_layernorm', 'attn_layers.layers.{2l+1}.0.0', gain='g'),
+        row(
+            'model.layers.{l}.mlp.gate_up_proj.weight',
+            'attn_layers.layers.{2l+1}.1.ff.0.proj.weight',
+            halves,
+            reversed_order,
+            joined,
+        ),
+        row('model.layers.{l}.mlp.down_proj.weight', 'attn_layers.layers.{2l+1}.1.ff.2.weight'),
+    ),
+)
