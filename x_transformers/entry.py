@@ -126,7 +126,7 @@ def rotations(
     if rotary is None:
         return None, None
     if given.rotary_pos_emb is not None:
-        own = Rotation.given(*given.rotary_pos_emb, queries.length)
+        own = Rotation.given(*given.rotary_pos_emb, queries.length, rotary.half_split)
     else:
         own = rotary.rotation(queries, keys, device, new, stack.config.attn.dim_head)
     if context is None or context.pos is None:

@@ -44,14 +44,14 @@ class LayersConfig(
     attn: AttentionConfig = group(
         AttentionConfig,
         'attn_',
-        shares=('dim', 'heads', 'causal'),
+        shares=('dim', 'heads', 'causal', 'rotary_half_split'),
         fixes={'learned_value_residual_mix': False, 'qkv_receive_diff_residuals': False},
     )
     cross_attn: AttentionConfig = group(
         AttentionConfig,
         'cross_attn_',
         inherits='attn',
-        shares=('dim', 'heads'),
+        shares=('dim', 'heads', 'rotary_half_split'),
         fixes={'causal': False},
         reasons={
             'learned_value_residual_mix': 'the share is decided by the tokens that look, and values are of the context. Leave it out.'

@@ -272,7 +272,7 @@ def turned(cfg: Any, attn: Any, t: Tensor, pos: Tensor, sign: int) -> Tensor:
     """2104.09864, equation 34, in complex numbers: pair k times e^(i m theta_k); xPos (2212.10554) stretches queries, shrinks keys."""
     dim = cfg.rotary_emb_dim or max(attn.dim_head // 2, 2)
     dim += dim % 2
-    base = 10000 * (cfg.rotary_base_rescale_factor ** (dim / max(dim - 2, 1)))
+    base = cfg.rotary_base * (cfg.rotary_base_rescale_factor ** (dim / max(dim - 2, 1)))
     pair = torch.arange(dim // 2, dtype=torch.float64)
     theta = (1 / base ** (2 * pair / dim)).float().double()  # a buffer in single precision
     angles = pos[..., None] * theta / cfg.rotary_interpolation_factor
@@ -281,8 +281,9 @@ def turned(cfg: Any, attn: Any, t: Tensor, pos: Tensor, sign: int) -> Tensor:
         zeta = ((2 * pair / dim + 0.4) / 1.4).float().double()
         size = zeta ** (sign * pos[..., None] / cfg.rotary_xpos_scale_base)
     out, first = t.clone(), t.shape[1] - min(attn.latent_rope_subheads or attn.rotate_num_heads or t.shape[1], t.shape[1])
-    pairs = torch.view_as_complex(t[:, first:, :, :dim].unflatten(-1, (-1, 2)).contiguous())
-    out[:, first:, :, :dim] = torch.view_as_real(pairs * torch.polar(size, angles)[:, None]).flatten(-2)
+    features = torch.arange(dim).unflatten(0, (2, -1)).T if cfg.rotary_half_split else torch.arange(dim).unflatten(0, (-1, 2))
+    pairs = torch.view_as_complex(t[:, first:][..., features].contiguous())
+    out[:, first:, :, features.flatten()] = torch.view_as_real(pairs * torch.polar(size, angles)[:, None]).flatten(-2)
     return out
 
 

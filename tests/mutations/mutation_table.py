@@ -32,6 +32,11 @@ MUTATIONS = (
         '(sin[..., ::2], -sin[..., 1::2])',
     ),
     Mutation(
+        'rotary halves', 'positions/rotary.py', FORMULAS, 'rotary_half_split',
+        'torch.cat((second, first), dim=-1)',
+        'torch.cat((first, second), dim=-1)',
+    ),
+    Mutation(
         'rotary pairs', 'positions/rotary.py', FORMULAS, 'rotary_emb_dim or rotary_pos_emb',
         't.reshape(*t.shape[:-1], -1, 2).flip(-1)',
         't.reshape(*t.shape[:-1], 2, -1).flip(-2)',
@@ -467,13 +472,13 @@ MUTATIONS = (
     ),
     Mutation(
         'layer norm gain', 'norms.py', FORMULAS, 'defaults',
-        'weight=self.gamma + 1.0 if self.unit_offset else self.gamma',
-        'weight=self.gamma',
+        'self.gamma + 1.0 if self.unit_offset else self.gamma, self.beta',
+        'self.gamma, self.beta',
     ),
     Mutation(
         'layer norm epsilon', 'norms.py', FORMULAS, 'defaults',
-        'weight=self.gamma + 1.0 if self.unit_offset else self.gamma)',
-        'weight=self.gamma + 1.0 if self.unit_offset else self.gamma, eps=1e-3)',
+        'LAYER_NORM_EPS = 1e-5',
+        'LAYER_NORM_EPS = 1e-3',
     ),
     Mutation(
         'adaptive gain', 'norms.py', FORMULAS, 'use_adaptive_layernorm',

@@ -67,6 +67,12 @@ class ProjectFlags(Config):
         example={'rotate_num_heads': 2, '^rotary_pos_emb': True},
         at_least=1,
     )
+    rotary_half_split: bool = flag(
+        False,
+        'The angles of rotary positions are of features half of the turned ones apart, not of neighbours.',
+        paper='2204.06745',
+        example={'rotary_half_split': True},
+    )
     use_latent_q: bool = flag(
         False, 'Queries are made of a narrow latent.', paper='2405.04434', example={'use_latent_q': True, 'dim_latent_q': 8}
     )

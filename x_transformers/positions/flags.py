@@ -54,6 +54,20 @@ class PositionFlags(Config):
         example={'rotary_pos_emb': True, 'rotary_base_rescale_factor': 4.0},
         at_least=1e-9,
     )
+    rotary_base: float = flag(
+        10000.0,
+        'Wavelengths of the pairs run from 2 pi to 2 pi times this.',
+        paper='2104.09864',
+        example={'rotary_pos_emb': True, 'rotary_base': 100.0},
+        at_least=1,
+        at_most=1e18,
+    )
+    rotary_half_split: bool = flag(
+        False,
+        'Features half of the turned ones apart are a pair, as in most checkpoints of other libraries; otherwise neighbours.',
+        paper='2204.06745',
+        example={'rotary_pos_emb': True, 'rotary_half_split': True},
+    )
     alibi_pos_bias: bool = flag(False, 'Attention falls linearly with distance.', paper='2108.12409')
     alibi_num_heads: int | None = flag(
         None,
@@ -98,6 +112,10 @@ class PositionFlags(Config):
     rules: ClassVar[Rules] = (
         at_most_one('alibi_pos_bias', 'rel_pos_bias', 'dynamic_pos_bias'),
         keywords_of('rel_pos_kwargs', keywords_taken, 'alibi_pos_bias', 'rel_pos_bias', 'dynamic_pos_bias'),
+        *(
+            demands(name, lambda c: c.uses_rotary, 'it is about rotary positions. Set {prefix}rotary_pos_emb=True.')
+            for name in ('rotary_base', 'rotary_half_split')
+        ),
         demands(
             'rotary_xpos', lambda c: c.causal, 'its decay is meaningful looking back only. Use a Decoder, or {prefix}rotary_pos_emb=True.'
         ),
@@ -149,7 +167,9 @@ def make_rotary(cfg: Any) -> RotaryEmbedding | None:
         use_xpos=cfg.rotary_xpos,
         scale_base=cfg.rotary_xpos_scale_base,
         interpolation_factor=cfg.rotary_interpolation_factor,
+        base=cfg.rotary_base,
         base_rescale_factor=cfg.rotary_base_rescale_factor,
+        half_split=cfg.rotary_half_split,
     )
 
 

@@ -25,8 +25,9 @@ XPOS_GAMMA = 0.4  # the paper's smoothing of the per-feature decay
 class RotaryEmbedding(Exact):
     """Angles of rotary position embedding for the first `dim` features of a head.
 
-    `forward(t (n,) or (b, n))` returns `(freqs, scale)`: angles (1|b, n, dim), each one twice in a row, and the
+    `forward(t (n,) or (b, n))` returns `(freqs, scale)`: angles (1|b, n, dim), one for each feature, and the
     xPos scale of the same shape, or 1. `rotation(queries, keys, device)` is what layer stacks use.
+    Pairs are neighbours; with `half_split`, feature k and feature k + dim / 2 are one.
 
     >>> freqs, scale = RotaryEmbedding(8).forward_from_seq_len(5)
     >>> freqs.shape
@@ -44,10 +45,11 @@ class RotaryEmbedding(Exact):
         interpolation_factor: float = 1.0,
         base: float = 10000,
         base_rescale_factor: float = 1.0,
+        half_split: bool = False,
     ):
         super().__init__()
         expect_sizes(dim=dim)
-        expect_settings(scale_base=scale_base, switches={'use_xpos': use_xpos})
+        expect_settings(scale_base=scale_base, switches={'use_xpos': use_xpos, 'half_split': half_split})
         for name, number in (('base', base), ('base_rescale_factor', base_rescale_factor)):
             if not within(number, 1e-18, 1e18):
                 raise FlagError(f'{name}={quoted(number)} is not possible: expected a number above 0')
@@ -59,6 +61,7 @@ class RotaryEmbedding(Exact):
             base = base * base_rescale_factor ** (dim / max(dim - 2, 1))
         self.interpolation_factor = interpolation_factor
         self.scale_base = scale_base
+        self.half_split = half_split
         self.register_buffer('inv_freq', 1.0 / (base ** (torch.arange(0, dim, 2).float() / dim)))
         decay = (torch.arange(0, dim, 2).float() + XPOS_GAMMA * dim) / ((1 + XPOS_GAMMA) * dim)
         self.register_buffer('scale', decay if use_xpos else None)
@@ -72,10 +75,14 @@ class RotaryEmbedding(Exact):
         if not isinstance(t, Tensor) or t.ndim not in (1, 2) or t.is_complex() or t.dtype == torch.bool or not t.numel():
             raise InputError(f't={quoted(t)} is not possible; expected a tensor of positions (n,) or (b, n)')
         t = t[None] if t.ndim == 1 else t
-        freqs = self.angles(t).to(self.inv_freq.dtype).repeat_interleave(2, dim=-1)
+        freqs = self.by_feature(self.angles(t).to(self.inv_freq.dtype))
         if self.scale is None:
             return freqs, 1.0
-        return freqs, self.decay(t - (t.max() + 1) // 2).repeat_interleave(2, dim=-1)
+        return freqs, self.by_feature(self.decay(t - (t.max() + 1) // 2))
+
+    def by_feature(self, t: Tensor) -> Tensor:
+        """A number for each pair, (..., dim / 2), to one for each of its features, (..., dim)."""
+        return torch.cat((t, t), dim=-1) if self.half_split else t.repeat_interleave(2, dim=-1)
 
     def angles(self, pos: Tensor) -> Tensor:
         """(b, n) -> (b, n, dim / 2), in double precision where the device has it: exact at any position."""
@@ -100,8 +107,9 @@ class RotaryEmbedding(Exact):
 
     def rotation(self, queries: Span, keys: Span, device: torch.device, new: int | None = None, width: int = 0) -> Rotation:
         """Turns of `queries` and of the latest `new` of `keys` (all, when not given), for heads of `width` features."""
-        width = width if queries.length == 1 else 0  # of one token, more products cost less than cutting and joining
-        turn = lambda pos: Turn.of(self.angles(pos).repeat_interleave(2, dim=-1), self.inv_freq.dtype, width)
+        # of one token, more products of neighbours cost less than cutting and joining; halves are those of the features that turn
+        width = width if queries.length == 1 and not self.half_split else 0
+        turn = lambda pos: Turn.of(self.by_feature(self.angles(pos)), self.inv_freq.dtype, self.half_split, width)
         q_pos = queries.positions(device)
         q = turn(q_pos)
         k = q if new == queries.length else turn(keys.last(keys.length if new is None else new).positions(device))
@@ -110,7 +118,8 @@ class RotaryEmbedding(Exact):
         # any common middle gives the same scores, only differences remain; from that of the queries no factor leaves the range of
         # numbers, however many keys came before: those of old keys go to zero, as what is left of them does
         middle = (q_pos.amin(dim=-1, keepdim=True) + q_pos.amax(dim=-1, keepdim=True)) // 2
-        return Rotation(q, k, self.decay(q_pos - middle), self.decay(middle - keys.positions(device)))
+        ahead, behind = self.decay(q_pos - middle), self.decay(middle - keys.positions(device))
+        return Rotation(q, k, self.by_feature(ahead), self.by_feature(behind))
 
 
 def double(device: torch.device) -> torch.dtype:
@@ -124,25 +133,31 @@ class Turn:
 
     cos: Tensor
     sin: Tensor
+    half_split: bool = False  # whether pairs are halves apart
 
     @staticmethod
-    def of(freqs: Tensor, dtype: torch.dtype, width: int = 0) -> Turn:
+    def of(freqs: Tensor, dtype: torch.dtype, half_split: bool = False, width: int = 0) -> Turn:
         """From angles (b, n, size), in float64 where they are large. Features up to `width` are turned by nothing."""
         cos, sin = freqs.cos().to(dtype), freqs.sin().to(dtype)
-        sin = torch.stack((-sin[..., ::2], sin[..., 1::2]), dim=-1).flatten(-2)
+        if half_split:
+            first, second = sin.chunk(2, dim=-1)
+            sin = torch.cat((-first, second), dim=-1)
+        else:
+            sin = torch.stack((-sin[..., ::2], sin[..., 1::2]), dim=-1).flatten(-2)
         if width > freqs.shape[-1]:
             cos, sin = F.pad(cos, (0, width - cos.shape[-1]), value=1.0), F.pad(sin, (0, width - sin.shape[-1]))
-        return Turn(cos[:, None], sin[:, None])
+        return Turn(cos[:, None], sin[:, None], half_split)
 
     def __call__(self, t: Tensor) -> Tensor:
-        """Turn the leading features of `t` (b, h, n, d) in adjacent pairs; the others pass."""
+        """Turn the leading features of `t` (b, h, n, d) in their pairs; the others pass."""
         size = self.cos.shape[-1]
         head = t if size == t.shape[-1] else t[..., :size]
-        turned = (head * self.cos + swap_pairs(head) * self.sin).to(t.dtype)
+        partners = swap_halves(head) if self.half_split else swap_pairs(head)
+        turned = (head * self.cos + partners * self.sin).to(t.dtype)
         return turned if head is t else torch.cat((turned, t[..., size:]), dim=-1)
 
     def last(self, count: int) -> Turn:
-        return self if count == self.cos.shape[-2] else Turn(self.cos[..., -count:, :], self.sin[..., -count:, :])
+        return self if count == self.cos.shape[-2] else Turn(self.cos[..., -count:, :], self.sin[..., -count:, :], self.half_split)
 
 
 @dataclass(frozen=True)
@@ -151,32 +166,37 @@ class Rotation:
 
     queries: Turn
     keys: Turn  # of the keys that are new in this call
-    query_scale: Tensor | None = None  # xPos: (b, n, dim / 2)
+    query_scale: Tensor | None = None  # xPos: (b, n, dim)
     key_scale: Tensor | None = None  # of all keys, which are stored unscaled
 
     @staticmethod
-    def given(freqs: Tensor, scale: Tensor | float, count: int) -> Rotation:
+    def given(freqs: Tensor, scale: Tensor | float, count: int, half_split: bool) -> Rotation:
         """From a pair that `RotaryEmbedding.forward` returned; the queries are the last `count`."""
-        keys = Turn.of(freqs if freqs.ndim == 3 else freqs[None], freqs.dtype)
+        keys = Turn.of(freqs if freqs.ndim == 3 else freqs[None], freqs.dtype, half_split)
         if not isinstance(scale, Tensor):
             return Rotation(keys.last(count), keys)
-        halves = (scale if scale.ndim == 3 else scale[None])[..., ::2]
-        return Rotation(keys.last(count), keys, halves[:, -count:], 1 / halves)
+        scale = scale if scale.ndim == 3 else scale[None]
+        return Rotation(keys.last(count), keys, scale[:, -count:], 1 / scale)
 
 
 def stretch(t: Tensor, factor: Tensor | None) -> Tensor:
-    """Multiply adjacent pairs of leading features of `t` (b, h, n, d) by `factor` (b, n, size / 2)."""
+    """Multiply leading features of `t` (b, h, n, d) by `factor` (b, n, size)."""
     if factor is None:
         return t
-    pairs = factor.repeat_interleave(2, dim=-1)[:, None]
-    size = pairs.shape[-1]
-    scaled = (t[..., :size] * pairs).to(t.dtype)
+    size = factor.shape[-1]
+    scaled = (t[..., :size] * factor[:, None]).to(t.dtype)
     return scaled if size == t.shape[-1] else torch.cat((scaled, t[..., size:]), dim=-1)
 
 
 def swap_pairs(t: Tensor) -> Tensor:
     """(x0, x1, x2, x3) -> (x1, x0, x3, x2)."""
     return t.reshape(*t.shape[:-1], -1, 2).flip(-1).view(t.shape)
+
+
+def swap_halves(t: Tensor) -> Tensor:
+    """(x0, x1, x2, x3) -> (x2, x3, x0, x1)."""
+    first, second = t.chunk(2, dim=-1)
+    return torch.cat((second, first), dim=-1)
 
 
 def rotate_half(x: Tensor) -> Tensor:
