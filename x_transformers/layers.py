@@ -108,7 +108,8 @@ class AttentionLayers(Storable, nn.Module):
     def why_not_decode(self) -> str | None:
         """Why this stack cannot go on from earlier tokens, or None."""
         if self.causal or 'a' not in self.layer_types and not any(self.plan.shifts):
-            return self.foreign_attention or self.foreign_beside
+            moving = None if self.rotary_pos_emb is None else self.rotary_pos_emb.why_not_decode
+            return self.foreign_attention or self.foreign_beside or moving
         return (
             f'{type(self).__name__} looks at later tokens as well, so outputs change when tokens are added and cannot be made in '
             'pieces. Run the whole sequence (cache_kv=False when generating), or use a Decoder.'

@@ -275,8 +275,9 @@ def turned(cfg: Any, attn: Any, t: Tensor, pos: Tensor, sign: int) -> Tensor:
     base = cfg.rotary_base * (cfg.rotary_base_rescale_factor ** (dim / max(dim - 2, 1)))
     pair = torch.arange(dim // 2, dtype=torch.float64)
     theta = (1 / base ** (2 * pair / dim)).float().double()  # a buffer in single precision
+    theta, grown = scaled_frequencies(cfg.rotary_scaling, theta, base) if cfg.rotary_scaling else (theta, 1.0)
     angles = pos[..., None] * theta / cfg.rotary_interpolation_factor
-    size = torch.ones_like(angles)
+    size = torch.full_like(angles, grown)
     if cfg.rotary_xpos:
         zeta = ((2 * pair / dim + 0.4) / 1.4).float().double()
         size = zeta ** (sign * pos[..., None] / cfg.rotary_xpos_scale_base)
@@ -285,6 +286,23 @@ def turned(cfg: Any, attn: Any, t: Tensor, pos: Tensor, sign: int) -> Tensor:
     pairs = torch.view_as_complex(t[:, first:][..., features].contiguous())
     out[:, first:, :, features.flatten()] = torch.view_as_real(pairs * torch.polar(size, angles)[:, None]).flatten(-2)
     return out
+
+
+def scaled_frequencies(scaling: dict[str, Any], theta: Tensor, base: float) -> tuple[Tensor, float]:
+    """2306.15595; 2309.00071, §3.2 and §3.4; 2407.21783; 2402.13753: frequencies, and what turned features grow by."""
+    kind, s, length = scaling['kind'], scaling['factor'], scaling.get('original_length')
+    if kind == 'linear':
+        return theta / s, 1.0
+    if kind == 'longrope':
+        return theta / torch.tensor(scaling['factors']).double(), math.sqrt(1 + math.log(s) / math.log(length))
+    if kind == 'llama3':
+        low, high = scaling['low_freq_factor'], scaling['high_freq_factor']
+        smooth = ((length / (2 * math.pi / theta) - low) / (high - low)).clamp(0, 1)
+        return (1 - smooth) * theta / s + smooth * theta, 1.0
+    pair_that_turns = lambda times: len(theta) * math.log(length / (2 * math.pi * times)) / math.log(base)
+    low, high = max(math.floor(pair_that_turns(32)), 0), math.ceil(pair_that_turns(1))
+    gamma = 1 - ((torch.arange(len(theta)).double() - low) / (high - low)).clamp(0, 1)
+    return (1 - gamma) * theta / s + gamma * theta, 0.1 * math.log(s) + 1
 
 
 def with_lead(cfg: Any, module: Any, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, int]:

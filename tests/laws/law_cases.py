@@ -132,6 +132,15 @@ TOGETHER = {  # flags that meet in one formula
     'window, dynamic bias, shared values, exponential, shifted': {
         'attn_max_attend_past': 2, 'dynamic_pos_bias': True, 'add_value_residual': True, 'attn_laser': True, 'shift_tokens': 1,
     },
+    'rotary halves of some heads, scaled as in Llama 3, memory keys': {
+        'rotary_pos_emb': True, 'rotary_half_split': True, 'attn_rotate_num_heads': 2, 'attn_num_mem_kv': 1, 'rotary_base': 50.0,
+        'rotary_scaling': {'kind': 'llama3', 'factor': 8.0, 'original_length': 32, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0},
+    },
+    'rotary halves of sub-heads, scaled as in LongRoPE, window': {
+        'rotary_pos_emb': True, 'rotary_half_split': True, 'attn_use_latent_kv': True, 'attn_dim_latent_kv': 8,
+        'attn_latent_rope_subheads': 1, 'attn_max_attend_past': 4,
+        'rotary_scaling': {'kind': 'longrope', 'factor': 8.0, 'original_length': 4, 'factors': (1.0, 1.5, 4.0)},
+    },
     'RMS norms with an epsilon': {'use_rmsnorm': True, 'norm_eps': 0.1},
     'streams, skips, adaptive norm': {'num_residual_streams': 3, 'unet_skips': True, 'use_adaptive_rmsnorm': True, 'depth': 3},
     'streams split for queries, keys and values, shifted, scaled, injected': {

@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from x_transformers.flags import Config, Rules, at_most_one, demands, flag, keywords_of
+from x_transformers.flags import Config, Rules, at_most_one, demands, excludes, flag, keywords_of, quote
 from x_transformers.positions.alibi import AlibiPositionalBias
 from x_transformers.positions.distance import DistanceBias
 from x_transformers.positions.dynamic import DynamicPositionBias
 from x_transformers.positions.rotary import RotaryEmbedding
+from x_transformers.positions.scaling import problem_of
 from x_transformers.positions.t5 import RelativePositionBias
 
 
@@ -23,6 +24,12 @@ def keywords_taken(cfg: Any) -> dict[str, Any]:
     if cfg.dynamic_pos_bias:
         return {'depth': int, 'log_distance': bool, 'norm': bool}
     return {'slopes': Sequence | Tensor} if cfg.alibi_pos_bias else {}
+
+
+def scaled_well(cfg: Any, prefix: str) -> str | None:
+    """Whether the numbers of a rotary scaling are there, and make sense."""
+    problem = None if cfg.rotary_scaling is None else problem_of(cfg.rotary_scaling, turned(cfg) // 2, cfg.rotary_base)
+    return None if problem is None else f'{quote(cfg, prefix, "rotary_scaling")} is not possible: {problem}'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +74,13 @@ class PositionFlags(Config):
         'Features half of the turned ones apart are a pair, as in most checkpoints of other libraries; otherwise neighbours.',
         paper='2204.06745',
         example={'rotary_pos_emb': True, 'rotary_half_split': True},
+    )
+    rotary_scaling: dict | None = flag(
+        None,
+        'Frequencies for longer sequences than a model was trained on: a dict of the `kind` (linear, dynamic, yarn, llama3, longrope) and '
+        'its numbers.',
+        paper='2309.00071',
+        example={'rotary_pos_emb': True, 'rotary_scaling': {'kind': 'yarn', 'factor': 4.0, 'original_length': 16}},
     )
     alibi_pos_bias: bool = flag(False, 'Attention falls linearly with distance.', paper='2108.12409')
     alibi_num_heads: int | None = flag(
@@ -114,8 +128,10 @@ class PositionFlags(Config):
         keywords_of('rel_pos_kwargs', keywords_taken, 'alibi_pos_bias', 'rel_pos_bias', 'dynamic_pos_bias'),
         *(
             demands(name, lambda c: c.uses_rotary, 'it is about rotary positions. Set {prefix}rotary_pos_emb=True.')
-            for name in ('rotary_base', 'rotary_half_split')
+            for name in ('rotary_base', 'rotary_half_split', 'rotary_scaling')
         ),
+        excludes('rotary_scaling', 'rotary_xpos', 'both are ways to longer sequences, and xPos has one decay for all. Keep one.'),
+        scaled_well,
         demands(
             'rotary_xpos', lambda c: c.causal, 'its decay is meaningful looking back only. Use a Decoder, or {prefix}rotary_pos_emb=True.'
         ),
@@ -170,6 +186,7 @@ def make_rotary(cfg: Any) -> RotaryEmbedding | None:
         base=cfg.rotary_base,
         base_rescale_factor=cfg.rotary_base_rescale_factor,
         half_split=cfg.rotary_half_split,
+        scaling=cfg.rotary_scaling,
     )
 
 

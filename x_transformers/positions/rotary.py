@@ -1,12 +1,13 @@
 """Rotary position embedding (Su et al. 2021, 2104.09864) and its length-extrapolating form xPos (2212.10554).
 
-Positions may be interpolated (2306.15595), or the base rescaled (NTK-aware). A `Rotation` holds the sines and
-cosines of one call: they are computed once and used by all layers.
+Positions may be interpolated (2306.15595), the base rescaled (NTK-aware), or frequencies scaled (scaling.py). A
+`Rotation` holds the sines and cosines of one call: they are computed once and used by all layers.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from x_transformers.call import Span
 from x_transformers.errors import FlagError, InputError, quoted
 from x_transformers.inputs import expect_numbers, expect_place, expect_settings, expect_sizes, whole, within
+from x_transformers.positions.scaling import Scaling, attention_factor, growth, problem_of, scaled_frequencies
 from x_transformers.precision import Exact
 
 XPOS_GAMMA = 0.4  # the paper's smoothing of the per-feature decay
@@ -46,6 +48,7 @@ class RotaryEmbedding(Exact):
         base: float = 10000,
         base_rescale_factor: float = 1.0,
         half_split: bool = False,
+        scaling: Scaling | None = None,
     ):
         super().__init__()
         expect_sizes(dim=dim)
@@ -62,7 +65,14 @@ class RotaryEmbedding(Exact):
         self.interpolation_factor = interpolation_factor
         self.scale_base = scale_base
         self.half_split = half_split
-        self.register_buffer('inv_freq', 1.0 / (base ** (torch.arange(0, dim, 2).float() / dim)))
+        inv_freq = 1.0 / (base ** (torch.arange(0, dim, 2).float() / dim))
+        if scaling is not None:
+            problem = problem_of(scaling, len(inv_freq), base) if isinstance(scaling, Mapping) else 'expected a dict.'
+            if problem is not None:
+                raise FlagError(f'scaling={quoted(scaling)} is not possible: {problem}')
+            inv_freq = scaled_frequencies(inv_freq, base, scaling)
+        self.scaling, self.size = scaling, attention_factor(scaling)
+        self.register_buffer('inv_freq', inv_freq)
         decay = (torch.arange(0, dim, 2).float() + XPOS_GAMMA * dim) / ((1 + XPOS_GAMMA) * dim)
         self.register_buffer('scale', decay if use_xpos else None)
 
@@ -75,20 +85,46 @@ class RotaryEmbedding(Exact):
         if not isinstance(t, Tensor) or t.ndim not in (1, 2) or t.is_complex() or t.dtype == torch.bool or not t.numel():
             raise InputError(f't={quoted(t)} is not possible; expected a tensor of positions (n,) or (b, n)')
         t = t[None] if t.ndim == 1 else t
-        freqs = self.by_feature(self.angles(t).to(self.inv_freq.dtype))
+        freqs = self.by_feature(self.angles(t, self.growth(Span(0, t.shape[1], t), t.device)).to(self.inv_freq.dtype))
         if self.scale is None:
-            return freqs, 1.0
+            return freqs, self.size
         return freqs, self.by_feature(self.decay(t - (t.max() + 1) // 2))
 
     def by_feature(self, t: Tensor) -> Tensor:
         """A number for each pair, (..., dim / 2), to one for each of its features, (..., dim)."""
         return torch.cat((t, t), dim=-1) if self.half_split else t.repeat_interleave(2, dim=-1)
 
-    def angles(self, pos: Tensor) -> Tensor:
+    def angles(self, pos: Tensor, growth: Tensor | None = None) -> Tensor:
         """(b, n) -> (b, n, dim / 2), in double precision where the device has it: exact at any position."""
         wide = double(pos.device)
-        freqs = pos.to(wide)[..., None] * self.inv_freq.to(wide)
+        inv_freq = self.inv_freq.to(wide)
+        freqs = pos.to(wide)[..., None] * (inv_freq if growth is None else inv_freq * growth)
         return freqs if self.interpolation_factor == 1 else freqs / self.interpolation_factor
+
+    @property
+    def follows_length(self) -> bool:
+        """Whether frequencies depend on how long the sequence is."""
+        return self.scaling is not None and self.scaling['kind'] == 'dynamic'
+
+    @property
+    def why_not_decode(self) -> str | None:
+        """Why a sequence cannot be turned in pieces, or None."""
+        if not self.follows_length:
+            return None
+        return (
+            f'rotary_scaling={quoted(self.scaling)} turns every token by frequencies that follow from the length of the sequence, so '
+            'outputs change when tokens are added and cannot be made in pieces. Run the whole sequence (cache_kv=False when generating); '
+            'for sequences of up to original_length tokens, leave rotary_scaling out.'
+        )
+
+    def growth(self, keys: Span, device: torch.device) -> Tensor | None:
+        """What frequencies are multiplied by where they follow the length: of each row up to its last visible token."""
+        if not self.follows_length:
+            return None
+        assert self.scaling is not None
+        pos = keys.positions(device).to(double(device))
+        pos = pos if keys.visible is None else pos.masked_fill(~keys.visible, 0)
+        return growth(self.scaling, pos.amax(dim=-1) + 1, len(self.inv_freq))
 
     def decay(self, ahead: Tensor) -> Tensor:
         """xPos's factor for queries so far ahead of the middle, or for keys so far behind it: (b, n) -> (b, n, dim / 2)."""
@@ -109,7 +145,8 @@ class RotaryEmbedding(Exact):
         """Turns of `queries` and of the latest `new` of `keys` (all, when not given), for heads of `width` features."""
         # of one token, more products of neighbours cost less than cutting and joining; halves are those of the features that turn
         width = width if queries.length == 1 and not self.half_split else 0
-        turn = lambda pos: Turn.of(self.by_feature(self.angles(pos)), self.inv_freq.dtype, self.half_split, width)
+        grown = self.growth(keys, device)
+        turn = lambda pos: Turn.of(self.by_feature(self.angles(pos, grown)), self.inv_freq.dtype, self.half_split, self.size, width)
         q_pos = queries.positions(device)
         q = turn(q_pos)
         k = q if new == queries.length else turn(keys.last(keys.length if new is None else new).positions(device))
@@ -136,9 +173,10 @@ class Turn:
     half_split: bool = False  # whether pairs are halves apart
 
     @staticmethod
-    def of(freqs: Tensor, dtype: torch.dtype, half_split: bool = False, width: int = 0) -> Turn:
-        """From angles (b, n, size), in float64 where they are large. Features up to `width` are turned by nothing."""
-        cos, sin = freqs.cos().to(dtype), freqs.sin().to(dtype)
+    def of(freqs: Tensor, dtype: torch.dtype, half_split: bool = False, size: float = 1.0, width: int = 0) -> Turn:
+        """From angles (b, n, r), in float64 where they are large; turned features grow by `size`, the others up to `width` pass."""
+        cos, sin = freqs.cos(), freqs.sin()
+        cos, sin = (t.to(dtype) if size == 1 else (t * size).to(dtype) for t in (cos, sin))
         if half_split:
             first, second = sin.chunk(2, dim=-1)
             sin = torch.cat((-first, second), dim=-1)
@@ -171,8 +209,9 @@ class Rotation:
 
     @staticmethod
     def given(freqs: Tensor, scale: Tensor | float, count: int, half_split: bool) -> Rotation:
-        """From a pair that `RotaryEmbedding.forward` returned; the queries are the last `count`."""
-        keys = Turn.of(freqs if freqs.ndim == 3 else freqs[None], freqs.dtype, half_split)
+        """From a pair that `RotaryEmbedding.forward` returned; the queries are the last `count`. A number scales both sides."""
+        size = 1.0 if isinstance(scale, Tensor) else scale
+        keys = Turn.of(freqs if freqs.ndim == 3 else freqs[None], freqs.dtype, half_split, size)
         if not isinstance(scale, Tensor):
             return Rotation(keys.last(count), keys)
         scale = scale if scale.ndim == 3 else scale[None]

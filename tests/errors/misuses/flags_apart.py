@@ -86,6 +86,26 @@ MISUSES: dict[str, Misuse] = {
         'scaled_sinu_pos_emb', 'needs an even width', 'dim=7'),
     'rotary that shrinks positions': Misuse(FlagError, lambda: RotaryEmbedding(8, interpolation_factor=0.5),
         'rotary_interpolation_factor', 'rotary_interpolation_factor=0.5', 'at least 1 (it divides positions)'),
+    'halves of nothing': Misuse(FlagError, lambda: decoder(rotary_half_split=True),
+        'rotary_half_split', 'rotary_half_split=True', 'it is about rotary positions', 'Set rotary_pos_emb=True'),
+    'a base below one': Misuse(FlagError, lambda: decoder(rotary_pos_emb=True, rotary_base=0.5),
+        'rotary_base', 'rotary_base=0.5', 'at least 1'),
+    'a scaling of no kind': Misuse(FlagError, lambda: decoder(rotary_pos_emb=True, rotary_scaling={'type': 'yarn'}),
+        'rotary_scaling', "rotary_scaling={'type': 'yarn'}", 'expected a kind, which is linear, dynamic, yarn, llama3, longrope'),
+    'a scaling without a length': Misuse(FlagError, lambda: decoder(rotary_pos_emb=True, rotary_scaling={'kind': 'yarn', 'factor': 2.0}),
+        'rotary_scaling', "rotary_scaling={'kind': 'yarn', 'factor':", 'yarn needs factor, original_length and takes beta_fast'),
+    'a scaling with a key of another': Misuse(
+        FlagError, lambda: decoder(rotary_pos_emb=True, rotary_scaling={'kind': 'linear', 'factor': 2.0, 'beta_fast': 3}),
+        'rotary_scaling', "rotary_scaling={'kind': 'linear', 'factor':", "linear needs factor, not 'beta_fast'"),
+    'a scaling that shortens': Misuse(FlagError, lambda: decoder(rotary_pos_emb=True, rotary_scaling={'kind': 'linear', 'factor': 0.5}),
+        'rotary_scaling', "rotary_scaling={'kind': 'linear', 'factor':", 'factor must be a number of at least 1'),
+    'a scaling by a list of another length': Misuse(
+        FlagError, lambda: RotaryEmbedding(8, scaling={'kind': 'longrope', 'factor': 2.0, 'original_length': 8, 'factors': [1.0]}),
+        'scaling', "scaling={'kind': 'longrope'", 'factors must be 4 numbers above 0', 'one for each pair of features'),
+    'a scaling whose bounds cross': Misuse(
+        FlagError, lambda: RotaryEmbedding(
+            8, scaling={'kind': 'llama3', 'factor': 2.0, 'original_length': 8, 'low_freq_factor': 4.0, 'high_freq_factor': 1.0}),
+        'scaling', "scaling={'kind': 'llama3'", 'low_freq_factor must be below high_freq_factor'),
     'a dynamic bias without a layer': Misuse(FlagError, lambda: DynamicPositionBias(8, heads=2, depth=0),
         'depth', 'depth=0', 'a dynamic position bias needs at least one'),
     'slopes of another number': Misuse(FlagError, lambda: AlibiPositionalBias(heads=4, slopes=[0.5]),

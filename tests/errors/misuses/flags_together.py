@@ -25,6 +25,8 @@ MISUSES: dict[str, Misuse] = {
         'use_scalenorm', 'use_scalenorm=True and use_simple_rmsnorm=True', 'they fill the same place', 'Keep one'),
     'a bias in a norm that has none': Misuse(FlagError, lambda: decoder(norm_bias=True, use_rmsnorm=True),
         'norm_bias', 'norm_bias=True cannot be combined with use_rmsnorm=True', 'only LayerNorm has a bias', 'Leave one out'),
+    'a scaling and a decay': Misuse(FlagError, lambda: decoder(rotary_xpos=True, rotary_scaling={'kind': 'linear', 'factor': 2.0}),
+        'rotary_scaling', 'cannot be combined with rotary_xpos=True', 'both are ways to longer sequences', 'Keep one'),
     'ALiBi and dynamic bias': Misuse(FlagError, lambda: decoder(alibi_pos_bias=True, dynamic_pos_bias=True),
         'alibi_pos_bias', 'alibi_pos_bias=True and dynamic_pos_bias=True', 'they fill the same place', 'Keep one'),
     'T5 and dynamic bias': Misuse(FlagError, lambda: decoder(rel_pos_bias=True, dynamic_pos_bias=True),
