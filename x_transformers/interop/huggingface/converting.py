@@ -53,17 +53,16 @@ def from_huggingface(source: Any, **loading: Any) -> nn.Module:
     if isinstance(source, (str, os.PathLike)):
         config = read_config(package, source, loading)
         family, architecture = kind_of(config)
-        flags = flags_of(package, family, architecture, config)
-        theirs = getattr(package, architecture).from_pretrained(source, config=config, **{'dtype': 'auto', **loading})
-        return converted(family, architecture, flags, theirs)
-    if loading:
+        flags_of(package, family, architecture, given_by(config))
+        source = getattr(package, architecture).from_pretrained(source, config=config, **{'dtype': 'auto', **loading})
+    elif loading:
         raise FlagError(f'{sorted(loading)[0]} says how a model is loaded, and {type(source).__name__} is there already; leave it out')
     if isinstance(source, package.PreTrainedModel):
-        family, architecture = kind_of(source.config, type(source).__name__)
-        return converted(family, architecture, flags_of(package, family, architecture, source.config), source)
+        return converted(package, source)
     if isinstance(source, package.PretrainedConfig):
         family, architecture = kind_of(source)
-        return built(family, flags_of(package, family, architecture, source), source.tie_word_embeddings)
+        given = given_by(source)
+        return built(family, flags_of(package, family, architecture, given), given)
     raise FlagError(f'source={quoted(source)} is not possible; expected a name, a folder, or a model or config of the package transformers')
 
 
@@ -88,28 +87,40 @@ def kind_of(config: Any, architecture: str | None = None) -> tuple[Family, str]:
     return family, found
 
 
-def flags_of(package: Any, family: Family, architecture: str, config: Any) -> Flags:
-    return family.flags(Given.of(config), architecture, getattr(package, family.config)().to_dict())
+def given_by(config: Any, model: Any = None) -> Given:
+    """What a config says, and of a model whether its embeddings are tied: configs of some do not tell."""
+    values = config.to_dict()
+    head = None if model is None else model.get_output_embeddings()
+    if head is not None:
+        values['tie_word_embeddings'] = head.weight is model.get_input_embeddings().weight
+    return Given(type(config).__name__, values)
 
 
-def built(family: Family, flags: Flags, tied: bool) -> nn.Module:
+def flags_of(package: Any, family: Family, architecture: str, given: Given) -> Flags:
+    return family.flags(given, architecture, getattr(package, family.config)().to_dict())
+
+
+def built(family: Family, flags: Flags, given: Given) -> nn.Module:
     """A new model of these flags."""
     model = family.shape.build(flags)
-    if family.tie and tied and not flags.get('return_only_embed'):
-        parameters = dict(model.named_parameters())
-        put(model, family.tie[0], parameters[family.tie[1]], None)
+    if family.tie and given['tie_word_embeddings'] and not flags.get('return_only_embed'):
+        head, table = family.tie
+        put(model, head, model.get_parameter(table), None)
     return model
 
 
 @torch.no_grad()
-def converted(family: Family, architecture: str, flags: Flags, theirs: Any) -> nn.Module:
-    """A model of these flags with the numbers of theirs."""
+def converted(package: Any, theirs: Any) -> nn.Module:
+    """A model of ours with the numbers of theirs."""
+    family, architecture = kind_of(theirs.config, type(theirs).__name__)
+    given = given_by(theirs.config, theirs)
+    flags = flags_of(package, family, architecture, given)
     with without_numbers():
-        model = built(family, flags, theirs.config.tie_word_embeddings)
+        model = built(family, flags, given)
     tensors: Tensors = {name: tensor for name, tensor in named_tensors(model).items() if isinstance(tensor, nn.Parameter)}
-    given = family.with_body(architecture, theirs.state_dict())
-    made, used = convert(family.rows, given, tensors, family.sizes(flags))
-    check_used(given, used, family.left_out, model)
+    there = family.with_body(architecture, theirs.state_dict())
+    made, used = convert(family.rows, there, tensors, family.sizes(flags, given))
+    check_used(there, used, family.left_out, model)
     check_made(made, tensors, {id(tensors[name]) for name in made}, theirs)
     filled = {id(tensors[name]): put(model, name, tensor.clone(), tensors[name]) for name, tensor in made.items()}
     for name, tensor in tensors.items():  # the other names of those that are tied
@@ -146,7 +157,7 @@ def to_huggingface(model: Any, family: str | None = None, **fields: Any) -> Any:
     theirs = getattr(package, architecture)(config).to(commonest(model))
     tensors = found.with_body(architecture, theirs.state_dict(keep_vars=True))
     given = {name: tensor.detach() for name, tensor in named_tensors(model).items() if isinstance(tensor, nn.Parameter)}
-    made, used = convert(inverse(found.rows), given, tensors, found.sizes(flags))
+    made, used = convert(inverse(found.rows), given, tensors, found.sizes(flags, given_by(config)))
     check_used(given, used, (), theirs)
     left_out = {id(tensor) for name, tensor in tensors.items() if name.startswith(found.left_out)}
     check_made(made, tensors, left_out | {id(tensors[name]) for name in made}, model)
@@ -162,9 +173,10 @@ def expressed(package: Any, families: list[Family], model: Any, more: Flags) -> 
         flags = family.shape.flags_of(model)
         for architecture in family.heads if flags is not None else ():
             assert flags is not None
-            tied = family.tied(model)
-            config = getattr(package, family.config)(**{**NO_TOKENS, **family.fields_of(flags), **tied, **more})
-            apart = differences(family.shape, flags, flags_of(package, family, architecture, config))
+            fields = {**family.fields_of(flags), **family.tied(model)}
+            config = getattr(package, family.config)(**{**NO_TOKENS, **fields, **more})
+            config.tie_word_embeddings = fields.get('tie_word_embeddings', config.tie_word_embeddings)  # some configs do not listen
+            apart = differences(family.shape, flags, flags_of(package, family, architecture, given_by(config)))
             if not apart:
                 config.architectures = [architecture]
                 return family, architecture, flags, config

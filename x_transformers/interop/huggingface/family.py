@@ -72,6 +72,7 @@ class Family:
     rows: tuple[Row, ...]
     left_out: tuple[str, ...] = ()  # tensors of theirs that say nothing about our outputs, by how their names begin
     tie: tuple[str, str] | None = None  # two of our tensors that are one where embeddings are tied, where no flag says so
+    more_sizes: Callable[[Given], Sizes] = lambda given: {}
 
     def flags(self, given: Given, architecture: str, usual: Mapping[str, Any]) -> Flags:
         """What a config says, or a FlagError that names the field which cannot be said."""
@@ -91,13 +92,13 @@ class Family:
             found.update(field.fields(full))
         return found
 
-    def sizes(self, flags: Flags) -> Sizes:
-        """The letters of the table of tensors."""
+    def sizes(self, flags: Flags, given: Given) -> Sizes:
+        """The letters of the table of tensors, and what else its steps ask for."""
         full = self.shape.full(flags)
         side = '' if 'heads' in full else 'enc_'
         h, d = full[f'{side}heads'], full[f'{side}attn_dim_head']
         g = key_heads(full) if not side else h
-        return {'e': full['dim'], 'h': h, 'g': g, 'r': h // g, 'd': d}
+        return {'e': full['dim'], 'h': h, 'g': g, 'r': h // g, 'd': d, **self.more_sizes(given)}
 
     def with_body(self, architecture: str, tensors: Mapping[str, Tensor]) -> Tensors:
         """Tensors by the names that they have where there is a head; bodies alone leave out how they begin."""

@@ -36,10 +36,6 @@ class Given:
     kind: str  # the name of its class
     values: Mapping[str, Any]
 
-    @staticmethod
-    def of(config: Any) -> Given:
-        return Given(type(config).__name__, config.to_dict())
-
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 

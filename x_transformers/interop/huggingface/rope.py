@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from x_transformers.interop.huggingface.fields import Field, Flags, Given, same
 
+LENGTH = 'original_max_position_embeddings'
 # the fields of each kind of scaling: theirs, ours
 SCALINGS: dict[str, dict[str, str]] = {
     'linear': {'factor': 'factor'},
     'dynamic': {'factor': 'factor'},
-    'yarn': {
-        'factor': 'factor',
-        'original_max_position_embeddings': 'original_length',
-        'beta_fast': 'beta_fast',
-        'beta_slow': 'beta_slow',
-        'attention_factor': 'attention_factor',
-    },
-    'llama3': {
-        'factor': 'factor',
-        'low_freq_factor': 'low_freq_factor',
-        'high_freq_factor': 'high_freq_factor',
-        'original_max_position_embeddings': 'original_length',
-    },
+    'yarn': {name: name for name in ('factor', 'beta_fast', 'beta_slow', 'attention_factor', 'truncate')} | {LENGTH: 'original_length'},
+    'llama3': {name: name for name in ('factor', 'low_freq_factor', 'high_freq_factor')} | {LENGTH: 'original_length'},
+    'longrope': {'factor': 'factor', 'attention_factor': 'attention_factor', LENGTH: 'original_length', 'short_factor': 'factors'},
 }
 LOCAL, GLOBAL = 'sliding_attention', 'full_attention'
 
@@ -33,14 +25,11 @@ def rotary(partial: bool = False) -> Field:
 
     def flags_of(given: Given) -> Flags:
         said = dict(given['rope_parameters'])
-        share = said.pop('partial_rotary_factor', 1.0) if partial else 1.0
-        return {
-            'rotary_pos_emb': True,
-            'rotary_half_split': True,
-            'rotary_emb_dim': int(head_width(given) * share),
-            'rotary_base': float(said.pop('rope_theta')),
-            'rotary_scaling': scaling_of(given, said),
-        }
+        share = said.pop('partial_rotary_factor', None) or 1.0
+        if share != 1 and not partial:
+            raise given.refuse('rope_parameters.partial_rotary_factor', share, '1.0, as usual')
+        turned = {'rotary_pos_emb': True, 'rotary_half_split': True, 'rotary_emb_dim': int(head_width(given) * share)}
+        return {**turned, 'rotary_base': float(said.pop('rope_theta')), 'rotary_scaling': scaling_of(given, said)}
 
     def fields_of(flags: Mapping[str, Any]) -> Flags:
         share = {'partial_rotary_factor': flags['rotary_emb_dim'] / flags['attn_dim_head']} if partial and flags['rotary_emb_dim'] else {}
@@ -49,29 +38,80 @@ def rotary(partial: bool = False) -> Field:
     return Field(('rope_parameters',), flags_of, fields_of)
 
 
+def layered_rotary(window: str = 'attn_max_attend_past') -> Field:
+    """`rope_parameters` for each kind of layer, with or without the flag `window`: bases may differ, scaling may not."""
+
+    def flags_of(given: Given) -> Flags:
+        said = {kind: dict(given['rope_parameters'][kind]) for kind in sorted({*given['layer_types']})}
+        bases = {kind: float(values.pop('rope_theta')) for kind, values in said.items()}
+        scalings = [scaling_of(given, values) for values in said.values()]
+        if any(scaling != scalings[0] for scaling in scalings):
+            raise given.refuse('rope_parameters', given['rope_parameters'], f'one scaling for {GLOBAL} and {LOCAL}')
+        base = uniform(tuple(bases[kind] for kind in given['layer_types']))
+        turned = {'rotary_pos_emb': True, 'rotary_half_split': True, 'rotary_emb_dim': head_width(given)}
+        return {**turned, 'rotary_base': base, 'rotary_scaling': scalings[0]}
+
+    def fields_of(flags: Mapping[str, Any]) -> Flags:
+        base, kinds = flags['rotary_base'], kinds_of(flags, window)
+        bases = dict(zip(kinds, base if isinstance(base, tuple) else (base,) * len(kinds)))
+        usual = next(iter(bases.values()))
+        return {
+            'rope_parameters': {
+                kind: {'rope_theta': bases.get(kind, usual), **said_of(flags['rotary_scaling'])} for kind in (GLOBAL, LOCAL)
+            }
+        }
+
+    return Field(('rope_parameters',), flags_of, fields_of)
+
+
+def uniform(values: tuple[Any, ...]) -> Any:
+    """One value for all layers, where they agree."""
+    return values[0] if len({*values}) == 1 else values
+
+
 def scaling_of(given: Given, said: dict[str, Any]) -> Flags | None:
     """What is left of the parameters as `rotary_scaling`."""
+    said.pop('type', None)  # its older name
     kind = said.pop('rope_type', 'default')
-    if kind == 'default':
-        fields: dict[str, str] = {}
-    elif kind in SCALINGS:
-        fields = SCALINGS[kind]
-    else:
+    if kind not in ('default', *SCALINGS):
         raise given.refuse('rope_parameters.rope_type', kind, ' or '.join(map(repr, ('default', *SCALINGS))))
-    unknown = [name for name, value in said.items() if name not in fields and value is not None]
+    if kind == 'yarn':
+        sharpen(said)
+    if kind == 'longrope' and said.pop('long_factor') != said['short_factor']:
+        raise given.refuse(
+            'rope_parameters.short_factor',
+            said['short_factor'],
+            'the values of long_factor: the length of a sequence would decide between them, and turn what is remembered of it anew. Give '
+            'a config= in which one of them stands for both',
+        )
+    if kind in ('yarn', 'longrope') and said.get('factor') is None:
+        said['factor'] = given['max_position_embeddings'] / said[LENGTH]
+    fields = SCALINGS.get(kind, {})
+    unknown = next((name for name, value in said.items() if name not in fields and value is not None), None)
     if unknown:
-        raise given.refuse(f'rope_parameters.{unknown[0]}', said[unknown[0]], f'only {", ".join(fields) or "rope_theta"} with {kind!r}')
-    if not fields:
+        raise given.refuse(f'rope_parameters.{unknown}', said[unknown], f'nothing but {", ".join(("rope_theta", *fields))} with {kind!r}')
+    if kind == 'default':
         return None
     scaling = {'kind': kind, **{ours: said[theirs] for theirs, ours in fields.items() if said.get(theirs) is not None}}
     return {**scaling, 'original_length': given['max_position_embeddings']} if kind == 'dynamic' else scaling
 
 
+def sharpen(said: dict[str, Any]) -> None:
+    """YaRN's attention factor, where two numbers are given instead of it."""
+    numerator, denominator = said.pop('mscale', None), said.pop('mscale_all_dim', None)
+    if numerator and denominator and said.get('attention_factor') is None:
+        grown = [0.1 * scale * math.log(max(said['factor'], 1)) + 1 for scale in (numerator, denominator)]
+        said['attention_factor'] = grown[0] / grown[1]
+
+
 def said_of(scaling: Mapping[str, Any] | None) -> Flags:
+    """`rotary_scaling` as parameters."""
     if scaling is None:
         return {'rope_type': 'default'}
-    theirs = {ours: theirs for theirs, ours in SCALINGS.get(scaling['kind'], {}).items()}
-    return {'rope_type': scaling['kind'], **{theirs[name]: value for name, value in scaling.items() if name in theirs}}
+    said = {theirs: scaling[ours] for theirs, ours in SCALINGS[scaling['kind']].items() if ours in scaling}
+    if scaling['kind'] == 'longrope':
+        said['short_factor'] = said['long_factor'] = list(scaling['factors'])
+    return {'rope_type': scaling['kind'], **said}
 
 
 def head_width(given: Given) -> int:
@@ -79,12 +119,22 @@ def head_width(given: Given) -> int:
     return given.get('head_dim') or given['hidden_size'] // given['num_attention_heads']
 
 
+before: Callable[[int], int] = lambda width: width - 1  # their windows count the token that looks, ours how far it sees back
+counted: Callable[[int], int] = lambda reach: reach + 1
+
+
 def window() -> Field:
-    """One window for all layers. Theirs counts the token itself, ours how far it sees back."""
-    return same('sliding_window', 'attn_max_attend_past', to=lambda width: width - 1, back=lambda reach: reach + 1)
+    """One window for all layers."""
+    return same('sliding_window', 'attn_max_attend_past', to=before, back=counted)
 
 
-def windows(*also: str) -> Field:
+def windows(
+    *also: str,
+    field: str = 'sliding_window',
+    flag: str = 'attn_max_attend_past',
+    to: Callable[[int], int] = before,
+    back: Callable[[int], int] = counted,
+) -> Field:
     """A window in some layers, as `layer_types` says; `also`: fields that say the same and are not asked."""
 
     def flags_of(given: Given) -> Flags:
@@ -92,15 +142,20 @@ def windows(*also: str) -> Field:
         unknown = sorted({*kinds} - {LOCAL, GLOBAL})
         if unknown:
             raise given.refuse('layer_types', unknown[0], f'{LOCAL!r} or {GLOBAL!r}')
-        reach = given['sliding_window'] - 1 if LOCAL in kinds else None
-        reaches = tuple(reach if kind == LOCAL else None for kind in kinds)
-        return {'attn_max_attend_past': reaches[0] if len({*reaches}) == 1 else reaches}
+        reach = to(given[field]) if LOCAL in kinds else None
+        return {flag: uniform(tuple(reach if kind == LOCAL else None for kind in kinds))}
 
     def fields_of(flags: Mapping[str, Any]) -> Flags:
-        reach = flags['attn_max_attend_past']
-        reaches = reach if isinstance(reach, tuple) else (reach,) * flags['depth']
-        widths = [each + 1 for each in reaches if each is not None]
-        kinds = [GLOBAL if each is None else LOCAL for each in reaches]
-        return {'layer_types': kinds, **({'sliding_window': widths[0]} if widths else {})}
+        widths = [back(reach) for reach in reaches_of(flags, flag) if reach is not None]
+        return {'layer_types': kinds_of(flags, flag), **({field: widths[0]} if widths else {})}
 
-    return Field(('layer_types', 'sliding_window', *also), flags_of, fields_of)
+    return Field(('layer_types', field, *also), flags_of, fields_of)
+
+
+def reaches_of(flags: Mapping[str, Any], flag: str) -> tuple[int | None, ...]:
+    reach = flags[flag]
+    return reach if isinstance(reach, tuple) else (reach,) * flags['depth']
+
+
+def kinds_of(flags: Mapping[str, Any], flag: str) -> list[str]:
+    return [GLOBAL if reach is None else LOCAL for reach in reaches_of(flags, flag)]

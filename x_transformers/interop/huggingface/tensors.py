@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -20,7 +21,7 @@ from torch import Tensor
 from x_transformers.errors import CheckpointError
 
 Tensors = dict[str, Tensor]
-Sizes = Mapping[str, int]
+Sizes = Mapping[str, Any]
 Change = Callable[[list[Tensor], Sizes], list[Tensor]]
 
 BLOCK, LAYER = re.compile(r'\{l\}'), re.compile(r'\{(\d?)l(?:\+(\d))?\}')

@@ -1,4 +1,6 @@
-"""Gemma (2403.08295): gains as offsets from one, scaled embeddings. Gemma 2 (2408.00118): norms on both sides, soft caps, windows."""
+"""Gemma (2403.08295): gains as offsets from one, scaled embeddings. Gemma 2 (2408.00118): norms on both sides, soft caps,
+windows. Gemma 3 (2503.19786): norms of queries and keys, two bases of rotary positions.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from x_transformers.interop.huggingface.families.llama import (
     ATTENTION_DROPOUT,
     EMBEDDINGS,
     FEED_FORWARD,
+    GATES,
     GATED,
     HEAD_WIDTH,
     NO_FF_BIAS,
@@ -16,9 +19,9 @@ from x_transformers.interop.huggingface.families.llama import (
     TIED,
 )
 from x_transformers.interop.huggingface.family import DECODER, LOGITS, NO_HEAD, Family
-from x_transformers.interop.huggingface.fields import ACTIVATIONS, Field, always, one_of, only, same
-from x_transformers.interop.huggingface.rope import rotary, windows
-from x_transformers.interop.huggingface.tensors import norms
+from x_transformers.interop.huggingface.fields import ACTIVATIONS, Field, Flags, always, nothing, one_of, only, same
+from x_transformers.interop.huggingface.rope import layered_rotary, rotary, windows
+from x_transformers.interop.huggingface.tensors import norms, plus, row
 
 SCALED = Field((), lambda given: {'emb_scale': given['hidden_size'] ** 0.5}, lambda flags: {})
 SHARED = (*SIZES, HEAD_WIDTH, *RMS, NO_FF_BIAS, ATTENTION_BIAS, ATTENTION_DROPOUT, TIED, SCALED, only('use_bidirectional_attention', None, False))
@@ -33,34 +36,58 @@ GEMMA = Family(
     rows=(*EMBEDDINGS, *ATTENTION, *FEED_FORWARD),
 )
 
+SANDWICHED = (
+    *SHARED,
+    always(ff_glu=True, sandwich_norm=True),
+    one_of('hidden_activation', ACTIVATIONS),
+    windows(),
+    same('query_pre_attn_scalar', 'attn_scale', to=lambda width: width**-0.5, back=lambda scale: round(scale**-2)),
+    same('final_logit_softcapping', 'logits_softclamp_value'),
+    Field(
+        ('attn_logit_softcapping',),
+        lambda given: soft_cap(given.get('attn_logit_softcapping')),
+        lambda flags: {'attn_logit_softcapping': flags['attn_logit_softclamp_value'] if flags['attn_softclamp_logits'] else None},
+    ),
+)
+SANDWICHED_ROWS = (
+    *EMBEDDINGS,
+    *ATTENTION,
+    *norms('model.layers.{l}.post_attention_layernorm', 'attn_layers.layers.{2l}.0.1', gain='g'),
+    *norms('model.layers.{l}.pre_feedforward_layernorm', 'attn_layers.layers.{2l+1}.0.0', gain='g'),
+    *GATES,
+    *norms('model.layers.{l}.post_feedforward_layernorm', 'attn_layers.layers.{2l+1}.0.1', gain='g'),
+)
+
+
+def soft_cap(value: float | None) -> Flags:
+    return {} if value is None else {'attn_softclamp_logits': True, 'attn_logit_softclamp_value': value}
+
+
 GEMMA2 = Family(
     name='gemma2',
     config='Gemma2Config',
     shape=DECODER,
     heads={'Gemma2ForCausalLM': LOGITS, 'Gemma2Model': NO_HEAD},
     body='model.',
+    fields=(*SANDWICHED, rotary()),
+    rows=SANDWICHED_ROWS,
+)
+
+GEMMA3 = Family(
+    name='gemma3_text',
+    config='Gemma3TextConfig',
+    shape=DECODER,
+    heads={'Gemma3ForCausalLM': LOGITS, 'Gemma3TextModel': NO_HEAD},
+    body='model.',
     fields=(
-        *SHARED,
-        always(ff_glu=True, sandwich_norm=True),
-        one_of('hidden_activation', ACTIVATIONS),
-        rotary(),
-        windows(),
-        same('query_pre_attn_scalar', 'attn_scale', to=lambda width: width**-0.5, back=lambda scale: scale**-2),
-        same('final_logit_softcapping', 'logits_softclamp_value'),
-        Field(
-            ('attn_logit_softcapping',),
-            lambda given: {'attn_softclamp_logits': True, 'attn_logit_softclamp_value': given['attn_logit_softcapping']}
-            if given.get('attn_logit_softcapping')
-            else {},
-            lambda flags: {'attn_logit_softcapping': flags['attn_logit_softclamp_value'] if flags['attn_softclamp_logits'] else None},
-        ),
+        *SANDWICHED,
+        layered_rotary(),
+        Field((), lambda given: {'attn_qk_rmsnorm': True, 'attn_qk_rmsnorm_eps': given['rms_norm_eps']}, lambda flags: {}),
+        nothing('_sliding_window_pattern', 'sliding_window_pattern'),  # layer_types says it
     ),
     rows=(
-        *EMBEDDINGS,
-        *ATTENTION,
-        *norms('model.layers.{l}.post_attention_layernorm', 'attn_layers.layers.{2l}.0.1', gain='g'),
-        *norms('model.layers.{l}.pre_feedforward_layernorm', 'attn_layers.layers.{2l+1}.0.0', gain='g'),
-        *FEED_FORWARD[2:],
-        *norms('model.layers.{l}.post_feedforward_layernorm', 'attn_layers.layers.{2l+1}.0.1', gain='g'),
+        *SANDWICHED_ROWS,
+        row('model.layers.{l}.self_attn.q_norm.weight', 'attn_layers.layers.{2l}.1.q_rmsnorm.g', plus(1.0)),
+        row('model.layers.{l}.self_attn.k_norm.weight', 'attn_layers.layers.{2l}.1.k_rmsnorm.g', plus(1.0)),
     ),
 )

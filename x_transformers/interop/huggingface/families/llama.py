@@ -38,8 +38,7 @@ ATTENTION = (
     row('model.layers.{l}.self_attn.o_proj.weight', 'attn_layers.layers.{2l}.1.to_out.weight', grouped_columns),
     row('model.layers.{l}.self_attn.o_proj.bias', 'attn_layers.layers.{2l}.1.to_out.bias'),
 )
-FEED_FORWARD = (
-    *norms('model.layers.{l}.post_attention_layernorm', 'attn_layers.layers.{2l+1}.0.0', gain='g'),
+GATES = (
     row(
         ('model.layers.{l}.mlp.up_proj.{p}', 'model.layers.{l}.mlp.gate_proj.{p}'),
         'attn_layers.layers.{2l+1}.1.ff.0.proj.{p}',
@@ -47,6 +46,7 @@ FEED_FORWARD = (
     ),
     row('model.layers.{l}.mlp.down_proj.{p}', 'attn_layers.layers.{2l+1}.1.ff.2.{p}'),
 )
+FEED_FORWARD = (*norms('model.layers.{l}.post_attention_layernorm', 'attn_layers.layers.{2l+1}.0.0', gain='g'), *GATES)
 
 LLAMA = Family(
     name='llama',

@@ -13,9 +13,16 @@ from x_transformers.interop.huggingface.families.llama import (
     TIED,
 )
 from x_transformers.interop.huggingface.family import DECODER, LOGITS, NO_HEAD, Family
-from x_transformers.interop.huggingface.fields import Field, nothing, same, training_only
+from x_transformers.interop.huggingface.fields import Field, same, training_only
 from x_transformers.interop.huggingface.rope import head_width, rotary, window
 from x_transformers.interop.huggingface.tensors import cut, grouped_columns, grouped_rows, halves, joined, norms, reversed_order, row
+
+# what the scaling of positions says again
+ORIGINAL_LENGTH = Field(
+    ('original_max_position_embeddings',),
+    lambda given: {},
+    lambda flags: {'original_max_position_embeddings': (flags['rotary_scaling'] or {}).get('original_length', flags['max_seq_len'])},
+)
 
 PHI3 = Family(
     name='phi3',
@@ -31,7 +38,7 @@ PHI3 = Family(
         *GATED,
         NO_FF_BIAS,
         rotary(partial=True),
-        nothing('original_max_position_embeddings'),  # the scaling of positions says it again
+        ORIGINAL_LENGTH,
         window(),
         ATTENTION_DROPOUT,
         same('embd_pdrop', 'emb_dropout'),
