@@ -225,7 +225,7 @@ class NormFlags(Config):
     )
     norm_eps: float | None = flag(
         None,
-        'What norms of the stream add to the mean of squares, under the root; by default 1e-5 in LayerNorm, and nothing in others.',
+        'What norms add to the mean of squares under the root; by default 1e-5 in LayerNorm, and nothing in others.',
         paper='1607.06450',
         example={'norm_eps': 0.1},
         at_least=LEAST_EPS,

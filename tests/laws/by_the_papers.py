@@ -260,6 +260,8 @@ def queries_keys_values(cfg: Any, module: Any, x: Tensor, sources: list[Tensor],
         k = torch.cat((k, heads(linear(module.to_rotateable_k, sources[0]), subheads)), dim=1) if subheads else k
     else:
         k, v = heads(linear(module.to_k, sources[0]), g), heads(linear(module.to_v, sources[1]), g)
+    if cfg.qk_rmsnorm:
+        q, k = (unit_square(t, cfg.qk_rmsnorm_eps) * own.g for t, own in ((q, module.q_rmsnorm), (k, module.k_rmsnorm)))
     if cfg.qk_norm:
         of_groups = lambda t: unit_length(t.unflatten(-1, (cfg.qk_norm_groups, -1))).flatten(-2)
         q, k = of_groups(q), of_groups(k)
@@ -310,6 +312,7 @@ def with_lead(cfg: Any, module: Any, k: Tensor, v: Tensor) -> tuple[Tensor, Tens
     ahead = lambda t, rows: torch.cat((rows.expand(t.shape[0], -1, -1, -1), t), dim=2)
     if cfg.num_mem_kv:
         mem_k = unit_length(module.mem_k) if cfg.qk_norm else module.mem_k
+        mem_k = unit_square(mem_k, cfg.qk_rmsnorm_eps) * module.k_rmsnorm.g if cfg.qk_rmsnorm else mem_k
         mem_k = mem_k * module.qk_norm_k_scale if cfg.qk_norm_dim_scale else mem_k
         mem_v = torch.exp(softclamp(module.mem_v, cfg.laser_softclamp_value)) if cfg.laser else module.mem_v
         k, v = ahead(k, mem_k), ahead(v, mem_v)

@@ -141,6 +141,10 @@ TOGETHER = {  # flags that meet in one formula
         'attn_latent_rope_subheads': 1, 'attn_max_attend_past': 4,
         'rotary_scaling': {'kind': 'longrope', 'factor': 8.0, 'original_length': 4, 'factors': (1.0, 1.5, 4.0)},
     },
+    'RMS norms of grouped heads before they turn, biases, memory keys, window': {
+        'attn_qk_rmsnorm': True, 'attn_kv_heads': 2, 'rotary_pos_emb': True, 'attn_qkv_bias': True, 'attn_out_bias': True,
+        'attn_num_mem_kv': 1, 'attn_max_attend_past': 4,
+    },
     'RMS norms with an epsilon': {'use_rmsnorm': True, 'norm_eps': 0.1},
     'streams, skips, adaptive norm': {'num_residual_streams': 3, 'unet_skips': True, 'use_adaptive_rmsnorm': True, 'depth': 3},
     'streams split for queries, keys and values, shifted, scaled, injected': {

@@ -235,8 +235,8 @@ MUTATIONS = (
     ),
     Mutation(
         'norm of memory keys', 'attention/attention.py', FORMULAS, 'turned and normed and memory',
-        'self.norm_heads(self.mem_k, self.qk_norm_k_scale, 1) if cfg.qk_norm else self.mem_k',
-        'self.mem_k',
+        '(self.norm_heads(self.mem_k, self.k_rmsnorm, self.qk_norm_k_scale, 1), ',
+        '(self.mem_k, ',
     ),
     Mutation(
         'value residual share', 'attention/keys.py', FORMULAS, 'add_value_residual',

@@ -22,7 +22,7 @@ from x_transformers.attention.windowed import InBlocks
 from x_transformers.call import Call, Depth
 from x_transformers.errors import InputError
 from x_transformers.flags import configured
-from x_transformers.norms import Unchanged
+from x_transformers.norms import RMSNorm, Unchanged
 from x_transformers.positions.cope import CoPE
 from x_transformers.positions.forgetting import make_forgetting
 from x_transformers.positions.rotary import Rotation, Turn, stretch
@@ -61,6 +61,8 @@ class Attention(Storable, nn.Module):
 
         self.qk_norm_q_scale = nn.Parameter(torch.ones(h, 1, d)) if cfg.qk_norm and cfg.qk_norm_dim_scale else None
         self.qk_norm_k_scale = nn.Parameter(torch.ones(g, 1, d)) if cfg.qk_norm and cfg.qk_norm_dim_scale else None
+        self.q_rmsnorm = RMSNorm(d, eps=cfg.qk_rmsnorm_eps) if cfg.qk_rmsnorm else None
+        self.k_rmsnorm = RMSNorm(d, eps=cfg.qk_rmsnorm_eps) if cfg.qk_rmsnorm else None
         self.head_scale_params = nn.Parameter(torch.ones(1, h, 1, 1)) if cfg.head_scale else None
         self.mem_k = nn.Parameter(torch.randn(g, cfg.num_mem_kv, d)) if cfg.num_mem_kv else None
         self.mem_v = nn.Parameter(torch.randn(g, cfg.num_mem_kv, e)) if cfg.num_mem_kv else None
@@ -133,7 +135,7 @@ class Attention(Storable, nn.Module):
     def queries(self, x: Tensor) -> Tensor:
         """(b, n, dim) -> (b, h, n, d)."""
         q = split_heads(self.to_q(self.to_latent_q(x)), self.heads)
-        return self.norm_heads(q, self.qk_norm_q_scale, self.config.qk_norm_groups) if self.config.qk_norm else q
+        return self.norm_heads(q, self.q_rmsnorm, self.qk_norm_q_scale, self.config.qk_norm_groups)
 
     def latents(self, source: Tensor) -> Latents | None:
         """(b, j, dim) -> what keys and values are made of, where that is a latent."""
@@ -152,11 +154,15 @@ class Attention(Storable, nn.Module):
             v_source = k_source
         k = split_heads(self.to_k(k_source), self.kv_heads - (self.config.latent_rope_subheads or 0))
         k = k if subheads is None else torch.cat((k, subheads), dim=1)
-        k = self.norm_heads(k, self.qk_norm_k_scale, self.config.qk_norm_groups) if self.config.qk_norm else k
+        k = self.norm_heads(k, self.k_rmsnorm, self.qk_norm_k_scale, self.config.qk_norm_groups)
         return k, split_heads(self.to_v(v_source), self.kv_heads)
 
-    @staticmethod
-    def norm_heads(t: Tensor, scale: Tensor | None, groups: int) -> Tensor:
+    def norm_heads(self, t: Tensor, rmsnorm: nn.Module | None, scale: Tensor | None, groups: int) -> Tensor:
+        """Queries or keys (..., d), normed as the flags say."""
+        if rmsnorm is not None:
+            return rmsnorm(t)
+        if not self.config.qk_norm:
+            return t
         t = l2norm(t, groups)
         return t if scale is None else t * scale
 
@@ -263,8 +269,7 @@ class Attention(Storable, nn.Module):
             return led
         k, v, memory = records['k'], records['v'], None
         if self.mem_k is not None and self.mem_v is not None:
-            mem_k = self.norm_heads(self.mem_k, self.qk_norm_k_scale, 1) if cfg.qk_norm else self.mem_k
-            memory = (mem_k, self.weighable(self.mem_v))
+            memory = (self.norm_heads(self.mem_k, self.k_rmsnorm, self.qk_norm_k_scale, 1), self.weighable(self.mem_v))
         keys, values = lead_records(memory, cfg.add_zero_kv, k, v)
         return {'k': torch.cat((*keys, k), dim=-2), 'v': torch.cat((*values, v), dim=-2), **led}
 

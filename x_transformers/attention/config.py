@@ -52,5 +52,6 @@ class AttentionConfig(
     @property
     def absorbs_keys(self) -> bool:
         """Whether scores can be taken with the latents of keys: nothing else may happen to keys and values."""
-        changed = self.qkv_bias or self.qk_norm or self.l2_distance or self.num_mem_kv or self.use_cope or self.laser
+        normed = self.qk_norm or self.qk_rmsnorm
+        changed = self.qkv_bias or normed or self.l2_distance or self.num_mem_kv or self.use_cope or self.laser
         return self.use_latent_kv and not changed and not self.shares_values

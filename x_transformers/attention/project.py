@@ -1,7 +1,7 @@
 """From tokens to queries, keys and values: how many heads, how wide, and how normed.
 
 Multi-head (1706.03762), grouped (2305.13245) and multi-query (1911.02150) attention; query/key norm (2010.04245)
-in groups, with learned scales (2302.05442); multi-head latent attention (2405.04434).
+in groups, with learned scales (2302.05442), or by RMSNorm; multi-head latent attention (2405.04434).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from x_transformers.errors import InputError, quoted
 from x_transformers.flags import Config, Rules, demands, excludes, flag
 from x_transformers.inputs import expect_numbers
+from x_transformers.norms import LEAST_EPS
 from x_transformers.precision import at_length
 
 
@@ -41,7 +42,7 @@ class ProjectFlags(Config):
     dim_out: int | None = flag(None, 'Width of the output; `dim` by default. Other widths only outside of a layer stack.', at_least=1)
     qkv_bias: bool = flag(
         False,
-        'Biases of the projections to queries, keys and values; that of keys is only felt with positions that act on keys.',
+        'Biases of the projections to queries, keys and values (of keys felt only where positions act on them).',
         paper='2309.16609',
         example={'qkv_bias': True, '^rotary_pos_emb': True},
     )
@@ -59,6 +60,17 @@ class ProjectFlags(Config):
         'Learned scale per head and feature after the norm.',
         paper='2302.05442',
         example={'qk_norm': True, 'qk_norm_dim_scale': True},
+    )
+    qk_rmsnorm: bool = flag(
+        False, 'RMSNorm of the features of each query and key head, with a learned gain that heads share.', paper='2302.05442'
+    )
+    qk_rmsnorm_eps: float = flag(
+        1e-6,
+        'What it adds to the mean of squares.',
+        paper='1910.07467',
+        example={'qk_rmsnorm': True, 'qk_rmsnorm_eps': 0.1},
+        at_least=LEAST_EPS,
+        at_most=1e6,
     )
     rotate_num_heads: int | None = flag(
         None,
@@ -122,6 +134,8 @@ class ProjectFlags(Config):
             lambda c: c.dim_head % c.qk_norm_groups == 0 and c.dim_head // c.qk_norm_groups > 2,
             'it must divide {prefix}dim_head and leave more than two features to a group.',
         ),
+        excludes('qk_norm', 'qk_rmsnorm', 'both norm queries and keys. Keep one.'),
+        demands('qk_rmsnorm_eps', lambda c: c.qk_rmsnorm, 'it is of a norm that is off. Set {prefix}qk_rmsnorm=True.'),
         demands('rotate_num_heads', lambda c: c.rotate_num_heads <= c.heads, 'there are fewer heads.'),
         demands(
             'rotate_num_heads',

@@ -71,14 +71,13 @@ class PositionFlags(Config):
     )
     rotary_half_split: bool = flag(
         False,
-        'Features half of the turned ones apart are a pair, as in most checkpoints of other libraries; otherwise neighbours.',
+        'Feature k and k + half of the turned ones are a pair, as in most other libraries; otherwise neighbours.',
         paper='2204.06745',
         example={'rotary_pos_emb': True, 'rotary_half_split': True},
     )
     rotary_scaling: dict | None = flag(
         None,
-        'Frequencies for longer sequences than a model was trained on: a dict of the `kind` (linear, dynamic, yarn, llama3, longrope) and '
-        'its numbers.',
+        'Scale frequencies for longer sequences: `kind` (linear, dynamic, yarn, llama3, longrope) and its numbers.',
         paper='2309.00071',
         example={'rotary_pos_emb': True, 'rotary_scaling': {'kind': 'yarn', 'factor': 4.0, 'original_length': 16}},
     )
