@@ -1,92 +1,206 @@
-"""Tiny models of `transformers`, one case for each thing that a family can say: a new family is tested by standing here."""
+"""Tiny models of `transformers`, one case for each thing that a family can say: a new family is tested by standing here.
+
+What each kind of model is given, whole and with padding, stands below, for theirs and for ours.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import transformers
+from torch import Tensor
 
-TOKENS, LENGTH = 48, 12
+TOKENS, LENGTH, NEW = 48, 12, 10
 
-SIZES = {
-    'vocab_size': TOKENS,
-    'hidden_size': 16,
-    'intermediate_size': 24,
-    'num_hidden_layers': 2,
-    'num_attention_heads': 4,
-    'max_position_embeddings': 64,
-}
-IDS = {'bos_token_id': None, 'eos_token_id': None, 'pad_token_id': None}
-GROUPED = {**SIZES, **IDS, 'num_key_value_heads': 2}
-LOCAL, GLOBAL = 'sliding_attention', 'full_attention'
+Outputs = dict[str, Tensor]  # what was given: outputs
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What models of one kind are given, and the tokens they write."""
+
+    theirs: Callable[[Any], Outputs]
+    ours: Callable[[Any], Outputs]
+    theirs_write: Callable[[Any, bool], Tensor] | None = None
+    ours_write: Callable[[Any, bool], Tensor] | None = None
 
 
 @dataclass(frozen=True)
 class Case:
     """A class of models, and the config of a tiny one."""
 
+    kind: Kind
     model: str
-    config: str
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Any]
 
     def made(self) -> Any:
         """Every parameter a random number of some size."""
         torch.manual_seed(0)
-        config = getattr(transformers, self.config)(**self.fields)
-        model = getattr(transformers, self.model)(config)
+        cls = getattr(transformers, self.model)
+        model = cls(cls.config_class(**self.fields))
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.normal_(std=0.3)
         return model.eval()
 
 
-def scaled(kind: str, **more: Any) -> dict[str, Any]:
-    return {**GROUPED, 'rope_parameters': {'rope_type': kind, 'rope_theta': 100.0, **more}}
+# ------------------------------------------------------------------------------------------------ what they are given
 
 
-DECODERS: dict[str, Case] = {
-    'gpt2': Case('GPT2LMHeadModel', 'GPT2Config', {**IDS, 'vocab_size': TOKENS, 'n_embd': 16, 'n_layer': 2, 'n_head': 4, 'n_positions': 64}),
-    'gpt2 of other parts': Case(
+def ids(seed: int = 1, length: int = LENGTH) -> Tensor:
+    return torch.randint(0, TOKENS, (2, length), generator=torch.Generator().manual_seed(seed))
+
+
+LEFT = torch.tensor([0, 5])  # tokens of padding in front of each row
+SEEN_LEFT, SEEN_RIGHT = torch.arange(LENGTH) >= LEFT[:, None], torch.arange(LENGTH) < LENGTH - LEFT[:, None]
+TYPES = (torch.arange(LENGTH) > 6).long().expand(2, -1)
+IMAGE = torch.randn(2, 3, 8, 12, generator=torch.Generator().manual_seed(2))
+
+
+def first(out: Any) -> Tensor:
+    return out.logits if 'logits' in out else out.last_hidden_state
+
+
+def their_decoder(model: Any) -> Outputs:
+    mask = SEEN_LEFT
+    padded = model(ids(), attention_mask=mask.long(), position_ids=(mask.cumsum(-1) - 1).clamp(min=0))
+    return {'whole': first(model(ids())), 'padded': first(padded)[mask]}
+
+
+def our_decoder(model: Any) -> Outputs:
+    return {'whole': model(ids()), 'padded': model(ids(), seq_start_pos=LEFT)[SEEN_LEFT]}
+
+
+def they_write(model: Any, ragged: bool) -> Tensor:
+    mask = SEEN_LEFT if ragged else torch.ones_like(SEEN_LEFT)
+    return model.generate(ids(), attention_mask=mask.long(), max_new_tokens=NEW, do_sample=False, pad_token_id=0)[:, LENGTH:]
+
+
+def we_write(model: Any, ragged: bool) -> Tensor:
+    from x_transformers import AutoregressiveWrapper
+
+    return AutoregressiveWrapper(model).generate(ids(), NEW, temperature=0.0, **({'seq_start_pos': LEFT} if ragged else {}))
+
+
+def their_encoder(model: Any) -> Outputs:
+    types = {'token_type_ids': TYPES} if hasattr(model.config, 'type_vocab_size') else {}
+    padded = model(ids(), attention_mask=SEEN_RIGHT.long(), **types)
+    return {'whole': first(model(ids(), **types)), 'padded': first(padded)[SEEN_RIGHT]}
+
+
+def our_encoder(model: Any) -> Outputs:
+    types = {'embed_ids': {'type': TYPES}} if model.embeds else {}
+    return {'whole': model(ids(), **types), 'padded': model(ids(), mask=SEEN_RIGHT, **types)[SEEN_RIGHT]}
+
+
+def their_pair(model: Any) -> Outputs:
+    padded = model(ids(), attention_mask=SEEN_RIGHT.long(), decoder_input_ids=ids(3, 7))
+    return {'whole': model(ids(), decoder_input_ids=ids(3, 7)).logits, 'padded': padded.logits}
+
+
+def our_pair(model: Any) -> Outputs:
+    read = {'whole': model.encode(ids(), None, None, None), 'padded': model.encode(ids(), SEEN_RIGHT, None, None)}
+    return {name: model.decoder.net(ids(3, 7), context=context, context_mask=mask) for name, (context, mask) in read.items()}
+
+
+def their_pair_writes(model: Any, ragged: bool) -> Tensor:
+    mask = SEEN_RIGHT if ragged else torch.ones_like(SEEN_RIGHT)
+    settings = {'do_sample': False, 'decoder_start_token_id': 0, 'pad_token_id': 0, 'max_new_tokens': NEW}
+    return model.generate(ids(), attention_mask=mask.long(), **settings)[:, 1:]
+
+
+def our_pair_writes(model: Any, ragged: bool) -> Tensor:
+    return model.generate(ids(), torch.zeros(2, 1).long(), NEW, mask=SEEN_RIGHT if ragged else None, temperature=0.0)
+
+
+DECODER = Kind(their_decoder, our_decoder, they_write, we_write)
+BODY = Kind(their_decoder, our_decoder)
+UNPADDED = Kind(lambda model: {'whole': first(model(ids()))}, lambda model: {'whole': model(ids())})
+ENCODER = Kind(their_encoder, our_encoder)
+PAIR = Kind(their_pair, our_pair, their_pair_writes, our_pair_writes)
+VISION = Kind(lambda model: {'whole': first(model(IMAGE))}, lambda model: {'whole': model(IMAGE)})
+
+
+# ------------------------------------------------------------------------------------------------ the table
+
+NO_IDS = dict(bos_token_id=None, eos_token_id=None, pad_token_id=None)
+SHAPE = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4)
+SIZES = SHAPE | NO_IDS | dict(vocab_size=TOKENS, max_position_embeddings=64)
+GROUPED = SIZES | dict(num_key_value_heads=2, rms_norm_eps=0.01)
+WIDE = GROUPED | dict(head_dim=6)
+GPT2 = NO_IDS | dict(vocab_size=TOKENS, n_embd=16, n_layer=2, n_head=4, n_positions=64)
+T5 = dict(vocab_size=TOKENS, d_model=16, d_kv=6, d_ff=24, num_layers=3, num_decoder_layers=2, num_heads=4, eos_token_id=None)
+
+
+def rope(kind: str = 'default', **more: Any) -> dict[str, Any]:
+    return {'rope_parameters': {'rope_type': kind, 'rope_theta': 100.0, **more}}
+
+
+def windows(**more: Any) -> dict[str, Any]:
+    return {'sliding_window': 4, **more}
+
+
+def llama(fields: dict[str, Any]) -> Case:
+    return Case(DECODER, 'LlamaForCausalLM', GROUPED | fields)
+
+
+ORIGINAL = {'original_max_position_embeddings': 16}
+FACTORS = ORIGINAL | dict(short_factor=[1.0, 1.5], long_factor=[1.0, 1.5])
+LOCAL, GLOBAL = 'sliding_attention', 'full_attention'
+TWO_BASES = {'rope_parameters': {kind: {'rope_type': 'default', 'rope_theta': base} for kind, base in ((LOCAL, 10.0), (GLOBAL, 100.0))}}
+CAPPED = windows(query_pre_attn_scalar=5, attn_logit_softcapping=2.0, final_logit_softcapping=3.0)
+
+CASES: dict[str, Case] = {
+    'gpt2': Case(DECODER, 'GPT2LMHeadModel', GPT2),
+    'gpt2, otherwise': Case(
+        DECODER,
         'GPT2LMHeadModel',
-        'GPT2Config',
-        {
-            **IDS, 'vocab_size': TOKENS, 'n_embd': 16, 'n_layer': 2, 'n_head': 4, 'n_positions': 64, 'n_inner': 40, 'activation_function': 'relu',
-            'layer_norm_epsilon': 0.1, 'scale_attn_weights': False, 'tie_word_embeddings': False,
-        },  # fmt: skip
+        GPT2 | dict(n_inner=40, activation_function='relu', layer_norm_epsilon=0.1, scale_attn_weights=False, tie_word_embeddings=False),
     ),
-    'llama': Case('LlamaForCausalLM', 'LlamaConfig', {**SIZES, **IDS}),
-    'llama with groups, biases and wide heads': Case(
-        'LlamaForCausalLM',
-        'LlamaConfig',
-        {**GROUPED, 'head_dim': 6, 'attention_bias': True, 'mlp_bias': True, 'tie_word_embeddings': True, 'rms_norm_eps': 0.1, 'hidden_act': 'gelu'},
+    'gpt2, body': Case(BODY, 'GPT2Model', GPT2),
+    'llama': llama(dict(num_key_value_heads=4)),
+    'llama, otherwise': llama(dict(head_dim=6, attention_bias=True, mlp_bias=True, tie_word_embeddings=True, hidden_act='gelu') | rope()),
+    'llama, linear': llama(rope('linear', factor=3.0)),
+    # their cache keeps keys that were turned before the sequence outgrew its length, and a padded row is as long as the longest
+    'llama, dynamic': Case(UNPADDED, 'LlamaForCausalLM', GROUPED | rope('dynamic', factor=3.0) | dict(max_position_embeddings=8)),
+    'llama, yarn': llama(rope('yarn', factor=4.0, **ORIGINAL)),
+    'llama, yarn, otherwise': llama(
+        rope('yarn', factor=4.0, mscale=0.8, mscale_all_dim=0.6, beta_fast=8.0, truncate=False, **ORIGINAL),
     ),
-    'llama, linear': Case('LlamaForCausalLM', 'LlamaConfig', scaled('linear', factor=3.0)),
-    'llama, dynamic': Case('LlamaForCausalLM', 'LlamaConfig', scaled('dynamic', factor=3.0)),
-    'llama, yarn': Case('LlamaForCausalLM', 'LlamaConfig', scaled('yarn', factor=4.0, original_max_position_embeddings=16)),
-    'llama 3': Case(
-        'LlamaForCausalLM',
-        'LlamaConfig',
-        scaled('llama3', factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16),
+    'llama 3': llama(rope('llama3', factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, **ORIGINAL)),
+    'llama, body': Case(BODY, 'LlamaModel', GROUPED),
+    'mistral': Case(DECODER, 'MistralForCausalLM', GROUPED | windows()),
+    'mistral, no window': Case(DECODER, 'MistralForCausalLM', GROUPED | windows(sliding_window=None)),
+    'qwen2': Case(DECODER, 'Qwen2ForCausalLM', GROUPED),
+    'qwen2, windows': Case(DECODER, 'Qwen2ForCausalLM', GROUPED | windows(use_sliding_window=True, max_window_layers=1)),
+    'qwen3': Case(DECODER, 'Qwen3ForCausalLM', WIDE),
+    'gemma': Case(DECODER, 'GemmaForCausalLM', WIDE | dict(num_key_value_heads=1)),
+    'gemma2': Case(DECODER, 'Gemma2ForCausalLM', WIDE | CAPPED),
+    'gemma2, uncapped': Case(DECODER, 'Gemma2ForCausalLM', WIDE | CAPPED | dict(attn_logit_softcapping=None, final_logit_softcapping=None)),
+    'gemma3': Case(
+        DECODER,
+        'Gemma3ForCausalLM',
+        WIDE | windows(query_pre_attn_scalar=5, num_hidden_layers=3, layer_types=[LOCAL, GLOBAL, LOCAL]) | TWO_BASES,
     ),
-    'mistral': Case('MistralForCausalLM', 'MistralConfig', {**GROUPED, 'sliding_window': 4}),
-    'mistral without a window': Case('MistralForCausalLM', 'MistralConfig', {**GROUPED, 'sliding_window': None}),
-    'qwen2': Case('Qwen2ForCausalLM', 'Qwen2Config', GROUPED),
-    'qwen2 with windows': Case(
-        'Qwen2ForCausalLM',
-        'Qwen2Config',
-        {**GROUPED, 'use_sliding_window': True, 'sliding_window': 4, 'max_window_layers': 1},
+    'phi3': Case(DECODER, 'Phi3ForCausalLM', GROUPED | windows() | rope(partial_rotary_factor=0.5)),
+    'phi3, longrope': Case(DECODER, 'Phi3ForCausalLM', GROUPED | rope('longrope', **FACTORS) | ORIGINAL),
+    'gpt_neox': Case(DECODER, 'GPTNeoXForCausalLM', SIZES | rope(partial_rotary_factor=0.5)),
+    'gpt_neox, in turn': Case(
+        DECODER, 'GPTNeoXForCausalLM', SIZES | rope(partial_rotary_factor=1.0) | dict(use_parallel_residual=False, attention_bias=False)
     ),
-    'qwen3': Case('Qwen3ForCausalLM', 'Qwen3Config', {**GROUPED, 'head_dim': 6, 'rms_norm_eps': 0.01}),
-    'gemma': Case('GemmaForCausalLM', 'GemmaConfig', {**GROUPED, 'head_dim': 6}),
-    'gemma2': Case(
-        'Gemma2ForCausalLM', 'Gemma2Config', {**GROUPED, 'head_dim': 6, 'sliding_window': 4, 'query_pre_attn_scalar': 5, 'attn_logit_softcapping': 2.0}
+    'bert': Case(ENCODER, 'BertForMaskedLM', SIZES),
+    'bert, untied': Case(ENCODER, 'BertForMaskedLM', SIZES | dict(tie_word_embeddings=False, hidden_act='relu')),
+    'bert, body': Case(ENCODER, 'BertModel', SIZES | dict(hidden_act='gelu_new')),
+    'modernbert': Case(ENCODER, 'ModernBertForMaskedLM', SIZES | dict(num_hidden_layers=3, local_attention=4)),
+    'modernbert, otherwise': Case(
+        ENCODER,
+        'ModernBertForMaskedLM',
+        SIZES | dict(local_attention=4, norm_bias=True, attention_bias=True, mlp_bias=True, classifier_bias=True) | TWO_BASES,
     ),
-    'phi3': Case('Phi3ForCausalLM', 'Phi3Config', {**GROUPED, 'sliding_window': 4}),
-    'phi3, some features turned': Case(
-        'Phi3ForCausalLM', 'Phi3Config', {**GROUPED, 'rope_parameters': {'rope_type': 'default', 'rope_theta': 100.0, 'partial_rotary_factor': 0.5}}
-    ),
-    'gpt_neox': Case('GPTNeoXForCausalLM', 'GPTNeoXConfig', {**SIZES, **IDS, 'rope_parameters': {'rope_type': 'default', 'rope_theta': 100.0, 'partial_rotary_factor': 0.5}}),
-    'gpt_neox, one after the other': Case('GPTNeoXForCausalLM', 'GPTNeoXConfig', {**SIZES, **IDS, 'use_parallel_residual': False, 'attention_bias': False}),
+    't5': Case(PAIR, 'T5ForConditionalGeneration', T5),
+    't5, gated': Case(PAIR, 'T5ForConditionalGeneration', T5 | dict(feed_forward_proj='gated-gelu', relative_attention_num_buckets=8)),
+    'vit': Case(VISION, 'ViTForImageClassification', SHAPE | dict(image_size=(8, 12), patch_size=(2, 4), num_labels=5)),
 }

@@ -2,78 +2,211 @@
 
 from __future__ import annotations
 
-import sys
+import warnings
 from typing import Any
 
 import pytest
 import torch
-from family_cases import DECODERS, LENGTH, TOKENS, Case
-from torch import Tensor
+import transformers
+from family_cases import CASES, GROUPED, SIZES, Case, ids, rope
 
-from x_transformers import AutoregressiveWrapper
+from x_transformers import AutoregressiveWrapper, Decoder, Encoder, TransformerWrapper, load
+from x_transformers.errors import CheckpointError, FlagError
 from x_transformers.interop.huggingface import from_huggingface, to_huggingface
-
-TOLERANCE = {'rtol': 0, 'atol': 1e-4}
-PADDING = torch.tensor([0, 5])  # tokens in front of each row
+from x_transformers.interop.huggingface.families import FAMILIES
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*concerns training only')
-decoders = pytest.mark.parametrize('case', [pytest.param(case, id=name) for name, case in DECODERS.items()])
+every = pytest.mark.parametrize('case', [pytest.param(case, id=name) for name, case in CASES.items()])
+writing = pytest.mark.parametrize('case', [pytest.param(case, id=name) for name, case in CASES.items() if case.kind.ours_write])
 
 
-def ids(length: int = LENGTH) -> Tensor:
-    return torch.randint(0, TOKENS, (2, length), generator=torch.Generator().manual_seed(1))
+def test_every_family_has_a_case() -> None:
+    assert {case.made().config.model_type for case in CASES.values()} == FAMILIES.keys()
 
 
-def visible(length: int = LENGTH) -> Tensor:
-    """(b, n) bool: what is no padding."""
-    return torch.arange(length) >= PADDING[:, None]
-
-
-@decoders
+@every
 @torch.no_grad()
-def test_a_decoder_gives_their_logits(case: Case) -> None:
+def test_outputs_are_theirs(case: Case) -> None:
     theirs = case.made()
-    ours: Any = from_huggingface(theirs)
-    torch.testing.assert_close(ours(ids()), theirs(ids()).logits, **TOLERANCE)
+    expected, found = case.kind.theirs(theirs), case.kind.ours(from_huggingface(theirs))
+    for given in expected:
+        assert expected[given].abs().max() > 0.1, 'numbers that say something'
+        torch.testing.assert_close(found[given], expected[given], rtol=0, atol=1e-4, msg=lambda text, given=given: f'{given}: {text}')
 
 
-@decoders
-@torch.no_grad()
-def test_padding_in_front_is_seen_by_neither(case: Case) -> None:
-    theirs = case.made()
-    ours: Any = from_huggingface(theirs)
-    mask = visible()
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    expected = theirs(ids(), attention_mask=mask.long(), position_ids=positions).logits
-    found = ours(ids(), seq_start_pos=PADDING)
-    torch.testing.assert_close(found[mask], expected[mask], **TOLERANCE)
-
-
-@decoders
+@writing
 @pytest.mark.parametrize('ragged', [False, True], ids=['even', 'ragged'])
-def test_a_decoder_writes_what_theirs_writes(case: Case, ragged: bool) -> None:
+def test_what_is_written_is_what_theirs_write(case: Case, ragged: bool) -> None:
+    assert case.kind.theirs_write and case.kind.ours_write
     theirs = case.made()
-    ours = AutoregressiveWrapper(from_huggingface(theirs))
-    mask = visible() if ragged else torch.ones(2, LENGTH, dtype=torch.bool)
-    written = theirs.generate(ids(), attention_mask=mask.long(), max_new_tokens=10, do_sample=False, pad_token_id=0)[:, LENGTH:]
-    assert torch.equal(ours.generate(ids(), 10, temperature=0.0, **({'seq_start_pos': PADDING} if ragged else {})), written)
+    written = case.kind.theirs_write(theirs, ragged)
+    assert torch.equal(case.kind.ours_write(from_huggingface(theirs), ragged), written)
 
 
-@decoders
+@every
 @torch.no_grad()
 def test_a_model_comes_back_as_it_was(case: Case) -> None:
     theirs = case.made()
-    back = to_huggingface(from_huggingface(theirs), theirs.config.model_type)
+    ours = from_huggingface(theirs)
+    back = to_huggingface(ours, theirs.config.model_type)
     assert type(back) is type(theirs) and not back.training
-    there = back.state_dict()
-    assert there.keys() == theirs.state_dict().keys()
+    there, pooler = back.state_dict(), ('pooler.',)
     for name, tensor in theirs.state_dict().items():
-        assert torch.equal(there[name], tensor), name
-    assert torch.equal(back(ids()).logits, theirs(ids()).logits)
+        assert name.startswith(pooler) or torch.equal(there[name], tensor), name
+    assert there.keys() == theirs.state_dict().keys()
+    for given, expected in case.kind.theirs(theirs).items():
+        assert torch.equal(case.kind.theirs(back)[given], expected)
 
 
-@decoders
+@every
 def test_nothing_of_theirs_is_inside(case: Case) -> None:
     ours = from_huggingface(case.made())
-    assert not [part for part in ours.modules() if type(part).__module__.startswith('transformers')]
-    assert 'transformers' in sys.modules
+    assert all(type(part).__module__.startswith(('x_transformers.', 'torch.nn.')) for part in ours.modules())
+
+
+@every
+def test_a_config_alone_makes_a_new_model_of_that_shape(case: Case) -> None:
+    theirs = case.made()
+    theirs.config.architectures = [case.model]
+    new, ours = from_huggingface(theirs.config), from_huggingface(theirs)
+    shapes = lambda model: {name: tensor.shape for name, tensor in model.state_dict().items()}
+    assert shapes(new) == shapes(ours) and new.training
+    assert sum(p.numel() for p in new.parameters()) == sum(p.numel() for p in ours.parameters()), 'the same are tied'
+
+
+# ------------------------------------------------------------------------------------------------ one model is enough
+
+
+def llama(**fields: Any) -> Any:
+    torch.manual_seed(0)
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**GROUPED, **fields})).eval()
+
+
+def test_numbers_keep_their_dtype_and_a_model_its_mode() -> None:
+    theirs = llama().bfloat16().train()
+    ours = from_huggingface(theirs)
+    assert {p.dtype for p in ours.parameters()} == {torch.bfloat16} and ours.training
+    back = to_huggingface(ours)
+    assert {p.dtype for p in back.parameters()} == {torch.bfloat16} and back.training
+
+
+def test_a_folder_is_read_as_theirs(tmp_path: Any) -> None:
+    theirs = llama().bfloat16()
+    theirs.save_pretrained(tmp_path)
+    ours: Any = from_huggingface(tmp_path)
+    assert torch.equal(ours(ids()), from_huggingface(theirs)(ids())) and ours.token_emb.emb.weight.dtype == torch.bfloat16
+    assert from_huggingface(str(tmp_path), dtype=torch.float32).token_emb.emb.weight.dtype == torch.float32
+
+
+def test_what_was_made_of_theirs_is_saved_as_ours(tmp_path: Any) -> None:
+    ours: Any = from_huggingface(llama(tie_word_embeddings=True, **rope('yarn', factor=4.0, original_max_position_embeddings=16)))
+    ours.save(tmp_path)
+    assert torch.equal(load(tmp_path).eval()(ids()), ours(ids()))
+
+
+def test_changing_ours_leaves_theirs_alone() -> None:
+    theirs = llama()
+    before = theirs.model.norm.weight.clone()
+    with torch.no_grad():
+        for parameter in from_huggingface(theirs).parameters():
+            parameter.zero_()
+    assert torch.equal(theirs.model.norm.weight, before)
+
+
+def test_the_first_family_that_fits_is_taken_and_fields_are_handed_on() -> None:
+    stack = Decoder(
+        dim=16, depth=1, heads=4, attn_dim_head=4, use_rmsnorm=True, norm_eps=1e-5, norm_add_unit_offset=False, rotary_pos_emb=True,
+        rotary_emb_dim=4, rotary_half_split=True, ff_glu=True, ff_swish=True, ff_no_bias=True, ff_glu_no_bias=True,
+    )  # fmt: skip
+    net = TransformerWrapper(num_tokens=48, max_seq_len=64, attn_layers=stack).eval()
+    theirs = to_huggingface(AutoregressiveWrapper(net), eos_token_id=3)
+    assert theirs.config.model_type == 'llama' and theirs.config.eos_token_id == 3
+    torch.testing.assert_close(theirs(ids()).logits, net(ids()), rtol=0, atol=1e-4)
+
+
+def test_dropout_that_has_no_place_here_is_said() -> None:
+    config = transformers.GPT2Config(n_embd=16, n_layer=1, n_head=2, resid_pdrop=0.2)
+    with pytest.warns(UserWarning, match=r'resid_pdrop=0\.2 of GPT2Config concerns training only'):
+        from_huggingface(config)
+    config.resid_pdrop = 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        from_huggingface(config)
+
+
+# ------------------------------------------------------------------------------------------------ refusals
+
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {  # the class of a config, what it says: what is named
+    'an activation': ('LlamaConfig', {'hidden_act': 'tanh'}, "hidden_act='tanh' of LlamaConfig .* expected 'gelu' or"),
+    'a scaling': ('LlamaConfig', rope('proportional', factor=2.0), "rope_parameters.rope_type='proportional' .* expected 'default' or"),
+    'a number of a scaling': (
+        'LlamaConfig',
+        rope('linear', factor=2.0, bend=3.0),
+        'rope_parameters.bend=3.0 .* nothing but rope_theta, factor',
+    ),
+    'a share of features': ('LlamaConfig', rope(partial_rotary_factor=0.5), 'rope_parameters.partial_rotary_factor=0.5 .* expected 1.0'),
+    'two lists for two lengths': (
+        'Phi3Config',
+        {**rope('longrope', short_factor=[1.0, 1.0], long_factor=[2.0, 2.0]), 'original_max_position_embeddings': 16},
+        r'rope_parameters.short_factor=\[1.0, 1.0\] .* the values of long_factor',
+    ),
+    'shards': ('LlamaConfig', {'pretraining_tp': 2}, 'pretraining_tp=2 .* expected 1'),
+    'scales by layer': ('GPT2Config', {'scale_attn_by_inverse_layer_idx': True}, 'scale_attn_by_inverse_layer_idx=True .* expected False'),
+    'a decoder of BERT': ('BertConfig', {'is_decoder': True}, 'is_decoder=True of BertConfig'),
+    'both directions': ('GemmaConfig', {'use_bidirectional_attention': True}, 'use_bidirectional_attention=True .* expected None or False'),
+    'an unknown field': ('MistralConfig', {'novelty': 7}, 'novelty=7 of MistralConfig .* expected None, as usual'),
+    'a kind of layer': ('Qwen2Config', {'layer_types': ['full_attention', 'chunked_attention']}, "layer_types='chunked_attention'"),
+    'another family': ('FalconConfig', {}, "model_type='falcon' is no family .* expected gpt2 or"),
+}
+
+OF_CLASS: dict[str, dict[str, Any]] = {'GPT2Config': {}, 'FalconConfig': {}, 'BertConfig': SIZES}
+
+
+@pytest.mark.parametrize('name', REFUSED)
+def test_what_flags_cannot_say_is_refused_by_name(name: str) -> None:
+    kind, fields, said = REFUSED[name]
+    config = getattr(transformers, kind)(**{**OF_CLASS.get(kind, GROUPED), **fields})
+    with pytest.raises(FlagError, match=said):
+        from_huggingface(config)
+
+
+def test_other_sources_are_refused(tmp_path: Any) -> None:
+    with pytest.raises(FlagError, match='source=7 is not possible; expected a name'):
+        from_huggingface(7)
+    with pytest.raises(FlagError, match='dtype says how a model is loaded'):
+        from_huggingface(llama(), dtype=torch.float32)
+    with pytest.raises(
+        FlagError, match=r'LlamaForSequenceClassification is no model of llama that is known here; expected LlamaForCausalLM or'
+    ):
+        from_huggingface(transformers.LlamaForSequenceClassification(llama().config))
+    with pytest.raises(CheckpointError, match='is no folder with a model of transformers, and cannot be had from the Hub'):
+        from_huggingface(tmp_path)
+
+
+def test_a_tensor_without_a_place_is_refused() -> None:
+    theirs = llama()
+    theirs.model.layers[0].mlp.extra = torch.nn.Linear(2, 2)
+    with pytest.raises(CheckpointError, match=r'no place in TransformerWrapper for model\.layers\.0\.mlp\.extra\.bias'):
+        from_huggingface(theirs)
+
+
+NOT_SAID: dict[str, tuple[Any, dict[str, Any], str]] = {
+    'flags of ours': (Decoder, {'attn_head_scale': True}, 'attn_head_scale is True and would be False'),
+    'memories': (Decoder, {'attn_num_mem_kv': 2}, 'attn_num_mem_kv is 2 and would be 0'),
+    'an encoder of another kind': (Encoder, {'macaron': True}, 'macaron is True and would be False'),
+}
+
+
+@pytest.mark.parametrize('name', NOT_SAID)
+def test_what_no_config_can_say_is_refused_by_name(name: str) -> None:
+    stack, flags, said = NOT_SAID[name]
+    model = TransformerWrapper(num_tokens=8, max_seq_len=8, attn_layers=stack(dim=16, depth=1, heads=2, attn_dim_head=8, **flags))
+    with pytest.raises(FlagError, match=said):
+        to_huggingface(model)
+
+
+def test_families_that_do_not_exist_and_models_of_another_shape_are_refused() -> None:
+    with pytest.raises(FlagError, match="family='lama' is not known here; expected gpt2 or llama"):
+        to_huggingface(from_huggingface(llama()), 'lama')
+    with pytest.raises(FlagError, match='no model of llama says what this one does: it is a Linear'):
+        to_huggingface(torch.nn.Linear(2, 2), 'llama')

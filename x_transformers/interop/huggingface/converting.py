@@ -44,14 +44,14 @@ def from_huggingface(source: Any, **loading: Any) -> nn.Module:
     """A model of `transformers` as a model of this library: the same outputs, and nothing of theirs inside.
 
     source: a name on the Hub, a folder, a model, or a config (for a new model of that shape). Other keywords belong to their
-    `from_pretrained` (revision, token, dtype ...). Numbers keep their dtype, and a model its mode, training or evaluation.
+    `from_pretrained` (revision, token, dtype, config ...). Numbers keep their dtype, and a model its mode, training or evaluation.
 
     What a config says and flags cannot say is refused by the name of the field, before anything is loaded. Dropout where we have
     none is left out with a warning.
     """
     package = transformers()
     if isinstance(source, (str, os.PathLike)):
-        config = read_config(package, source, loading)
+        config = loading.pop('config', None) or read_config(package, source, loading)
         family, architecture = kind_of(config)
         flags_of(package, family, architecture, given_by(config))
         source = getattr(package, architecture).from_pretrained(source, config=config, **{'dtype': 'auto', **loading})
@@ -131,7 +131,11 @@ def converted(package: Any, theirs: Any) -> nn.Module:
 @contextmanager
 def without_numbers() -> Iterator[None]:
     """Models that are built in here have buffers as ever, and parameters that take neither memory nor time."""
-    empty = lambda module, name, p: None if p is None or p.is_meta else nn.Parameter(p.detach().to('meta'), p.requires_grad)
+
+    def empty(module: nn.Module, name: str, parameter: Any) -> Any:
+        full = parameter is not None and not parameter.is_meta
+        return nn.Parameter(parameter.detach().to('meta'), parameter.requires_grad) if full else None  # None: as it is
+
     hook = register_module_parameter_registration_hook(empty)
     try:
         yield
@@ -191,9 +195,7 @@ def expressed(package: Any, families: list[Family], model: Any, more: Flags) -> 
 def check_used(given: Tensors, used: set[str], left_out: tuple[str, ...], target: nn.Module) -> None:
     """A tensor that nothing was made of is another name of one that was used, or known to be of no use."""
     known = {given[name].data_ptr() for name in used}
-    lost = [
-        name for name, tensor in given.items() if name not in used and tensor.data_ptr() not in known and not name.startswith(left_out)
-    ]
+    lost = [name for name, tensor in given.items() if name not in used and tensor.data_ptr() not in known and not name.startswith(left_out)]
     if lost:
         raise CheckpointError(f'there is no place in {type(target).__name__} for {listed(tuple(sorted(lost)))}')
 

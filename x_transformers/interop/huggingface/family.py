@@ -15,6 +15,7 @@ from x_transformers.interop.huggingface.tensors import Row, Sizes, Tensors
 from x_transformers.layers import Decoder, Encoder
 from x_transformers.models.transformer import TransformerWrapper
 from x_transformers.models.vision import ViTransformerWrapper
+from x_transformers.norms import LAYER_NORM_EPS
 from x_transformers.training.encoder_decoder import XTransformer
 
 HOW_IT_RUNS = ('attn_flash', 'cross_attn_flash', 'checkpoint', 'attn_z_loss_weight')  # the same numbers, made otherwise
@@ -120,6 +121,7 @@ def key_heads(full: Mapping[str, Any]) -> int:
 MEANINGS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     'attn_kv_heads': key_heads,
     'attn_one_kv_head': lambda full: None,
+    'norm_eps': lambda full: full['norm_eps'] or (None if full['use_rmsnorm'] else LAYER_NORM_EPS),
     'ff_mult': lambda full: int(full['dim'] * full['ff_mult']),
     'rotary_emb_dim': lambda full: full['rotary_emb_dim'] or max(full['attn_dim_head'] // 2, 2),
 }

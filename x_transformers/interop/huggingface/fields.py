@@ -21,11 +21,12 @@ Flags = dict[str, Any]
 
 # what says nothing about the function from inputs to outputs
 WITHOUT_EFFECT = (
-    '_attn_implementation', '_attn_implementation_internal', '_commit_hash', '_name_or_path', 'architectures', 'attn_implementation', 'auto_map', 'begin_suppress_tokens', 'bos_token_id',
-    'chunk_size_feed_forward', 'dtype', 'eos_token_id', 'finetuning_task', 'gradient_checkpointing', 'id2label', 'initializer_factor',
-    'initializer_range', 'is_encoder_decoder', 'label2id', 'model_type', 'output_attentions', 'output_hidden_states', 'pad_token_id',
-    'prefix', 'problem_type', 'return_dict', 'sep_token_id', 'cls_token_id', 'decoder_start_token_id', 'task_specific_params', 'tokenizer_class', 'torch_dtype', 'torchscript',
-    'transformers_version', 'unk_token_id', 'use_cache',
+    '_attn_implementation', '_attn_implementation_internal', '_commit_hash', '_name_or_path', 'architectures', 'attn_implementation',
+    'auto_map', 'begin_suppress_tokens', 'bos_token_id', 'chunk_size_feed_forward', 'cls_token_id', 'decoder_start_token_id', 'dtype',
+    'eos_token_id', 'finetuning_task', 'gradient_checkpointing', 'id2label', 'initializer_factor', 'initializer_range',
+    'is_encoder_decoder', 'label2id', 'model_type', 'output_attentions', 'output_hidden_states', 'pad_token_id', 'prefix', 'problem_type',
+    'return_dict', 'sep_token_id', 'task_specific_params', 'tokenizer_class', 'torch_dtype', 'torchscript', 'transformers_version',
+    'unk_token_id', 'use_cache',
 )  # fmt: skip
 
 
@@ -56,10 +57,17 @@ class Field:
     fields: Callable[[Mapping[str, Any]], Flags]  # from flags, with all defaults filled in
 
 
-def same(theirs: str, ours: str, to: Callable[[Any], Any] | None = None, back: Callable[[Any], Any] | None = None) -> Field:
-    """One field is one flag; `to` makes the value of theirs ours, and `back` the other way round. None stays None."""
+def same(
+    theirs: str, ours: str, to: Callable[[Any], Any] | None = None, back: Callable[[Any], Any] | None = None, optional: bool = False
+) -> Field:
+    """One field is one flag; `to` makes the value of theirs ours, `back` the other way round. optional: None is a value of theirs too."""
     through = lambda fn, value: value if fn is None or value is None else fn(value)
-    return Field((theirs,), lambda given: {ours: through(to, given[theirs])}, lambda flags: {theirs: through(back, flags[ours])})
+
+    def fields_of(flags: Mapping[str, Any]) -> Flags:
+        value = through(back, flags[ours])
+        return {} if value is None and not optional else {theirs: value}
+
+    return Field((theirs,), lambda given: {ours: through(to, given[theirs])}, fields_of)
 
 
 def one_of(theirs: str, choices: Mapping[Any, Flags]) -> Field:
@@ -142,7 +150,13 @@ ACTIVATIONS: dict[str, Flags] = {
     'swish': {'ff_swish': True},
     'relu': {'ff_relu': True},
 }
-ACTIVATION_MODULES = {'gelu': nn.GELU, 'gelu_new': partial(nn.GELU, 'tanh'), 'silu': nn.SiLU, 'relu': nn.ReLU}
+gelu_tanh = partial(nn.GELU, 'tanh')
+ACTIVATION_MODULES: dict[str, Callable[[], nn.Module]] = {
+    'gelu': nn.GELU,
+    'gelu_new': partial(nn.GELU, 'tanh'),
+    'silu': nn.SiLU,
+    'relu': nn.ReLU,
+}
 
 
 def check_known(fields: tuple[Field, ...], given: Given, usual: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from x_transformers.flags.accepting import settled
 from x_transformers.interop.huggingface.fields import Field, Flags, Given, same
 
 LENGTH = 'original_max_position_embeddings'
@@ -92,7 +93,7 @@ def scaling_of(given: Given, said: dict[str, Any]) -> Flags | None:
         raise given.refuse(f'rope_parameters.{unknown}', said[unknown], f'nothing but {", ".join(("rope_theta", *fields))} with {kind!r}')
     if kind == 'default':
         return None
-    scaling = {'kind': kind, **{ours: said[theirs] for theirs, ours in fields.items() if said.get(theirs) is not None}}
+    scaling = {'kind': kind, **{ours: settled(said[theirs]) for theirs, ours in fields.items() if said.get(theirs) is not None}}
     return {**scaling, 'original_length': given['max_position_embeddings']} if kind == 'dynamic' else scaling
 
 
@@ -125,7 +126,7 @@ counted: Callable[[int], int] = lambda reach: reach + 1
 
 def window() -> Field:
     """One window for all layers."""
-    return same('sliding_window', 'attn_max_attend_past', to=before, back=counted)
+    return same('sliding_window', 'attn_max_attend_past', to=before, back=counted, optional=True)
 
 
 def windows(

@@ -67,7 +67,9 @@ def row(theirs: str | tuple[str, ...], ours: str | tuple[str, ...], *steps: Step
 
 def shaped(theirs: str, ours: str) -> Step:
     """A rearrangement, as einops writes it, of the first tensor."""
-    return Step(lambda ts, sizes: [turned(ts[0], theirs, ours, sizes), *ts[1:]], lambda ts, sizes: [turned(ts[0], ours, theirs, sizes), *ts[1:]])
+    return Step(
+        lambda ts, sizes: [turned(ts[0], theirs, ours, sizes), *ts[1:]], lambda ts, sizes: [turned(ts[0], ours, theirs, sizes), *ts[1:]]
+    )
 
 
 def turned(t: Tensor, before: str, after: str, sizes: Sizes) -> Tensor:
@@ -87,7 +89,8 @@ def cut(*widths: str) -> Step:
 
 def times(factor: Callable[[Sizes], float]) -> Step:
     return Step(
-        lambda tensors, sizes: [scaled(t, factor(sizes)) for t in tensors], lambda tensors, sizes: [scaled(t, 1 / factor(sizes)) for t in tensors]
+        lambda tensors, sizes: [scaled(t, factor(sizes)) for t in tensors],
+        lambda tensors, sizes: [scaled(t, 1 / factor(sizes)) for t in tensors],
     )
 
 
@@ -151,7 +154,8 @@ def expanded(rows: tuple[Row, ...], names: set[str]) -> Iterator[Row]:
         blocks = range(max(numbers, default=-1) + 1) if LAYER.search(text) else (0,)
         for block in blocks:
             for kind in ('weight', 'bias') if '{p}' in text else ('',):
-                yield Row(*(tuple(named(name, block, kind) for name in side) for side in (each.theirs, each.ours)), each.steps)
+                theirs, ours = (tuple(named(name, block, kind) for name in side) for side in (each.theirs, each.ours))
+                yield Row(theirs, ours, each.steps)
 
 
 def named(pattern: str, block: int, kind: str) -> str:

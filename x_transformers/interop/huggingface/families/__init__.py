@@ -14,6 +14,5 @@ from x_transformers.interop.huggingface.families.vit import VIT
 from x_transformers.interop.huggingface.family import Family
 
 FAMILIES: dict[str, Family] = {
-    family.name: family
-    for family in (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, GEMMA3, PHI3, GPT_NEOX, BERT, MODERNBERT, T5, VIT)
+    family.name: family for family in (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, GEMMA3, PHI3, GPT_NEOX, BERT, MODERNBERT, T5, VIT)
 }

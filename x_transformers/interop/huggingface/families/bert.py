@@ -29,7 +29,11 @@ def masked_tokens(given: Given) -> Flags:
     """The head of the masked language model."""
     dim = given['hidden_size']
     norm = nn.LayerNorm(dim, eps=given['layer_norm_eps'])
-    return {'to_logits': nn.Sequential(nn.Linear(dim, dim), ACTIVATION_MODULES[given['hidden_act']](), norm, nn.Linear(dim, given['vocab_size']))}
+    return {
+        'to_logits': nn.Sequential(
+            nn.Linear(dim, dim), ACTIVATION_MODULES[given['hidden_act']](), norm, nn.Linear(dim, given['vocab_size'])
+        )
+    }
 
 
 BERT = Family(

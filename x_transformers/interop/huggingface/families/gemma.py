@@ -10,8 +10,8 @@ from x_transformers.interop.huggingface.families.llama import (
     ATTENTION_DROPOUT,
     EMBEDDINGS,
     FEED_FORWARD,
-    GATES,
     GATED,
+    GATES,
     HEAD_WIDTH,
     NO_FF_BIAS,
     RMS,
@@ -24,7 +24,17 @@ from x_transformers.interop.huggingface.rope import layered_rotary, rotary, wind
 from x_transformers.interop.huggingface.tensors import norms, plus, row
 
 SCALED = Field((), lambda given: {'emb_scale': given['hidden_size'] ** 0.5}, lambda flags: {})
-SHARED = (*SIZES, HEAD_WIDTH, *RMS, NO_FF_BIAS, ATTENTION_BIAS, ATTENTION_DROPOUT, TIED, SCALED, only('use_bidirectional_attention', None, False))
+SHARED = (
+    *SIZES,
+    HEAD_WIDTH,
+    *RMS,
+    NO_FF_BIAS,
+    ATTENTION_BIAS,
+    ATTENTION_DROPOUT,
+    TIED,
+    SCALED,
+    only('use_bidirectional_attention', None, False),
+)
 
 GEMMA = Family(
     name='gemma',
@@ -42,7 +52,7 @@ SANDWICHED = (
     one_of('hidden_activation', ACTIVATIONS),
     windows(),
     same('query_pre_attn_scalar', 'attn_scale', to=lambda width: width**-0.5, back=lambda scale: round(scale**-2)),
-    same('final_logit_softcapping', 'logits_softclamp_value'),
+    same('final_logit_softcapping', 'logits_softclamp_value', optional=True),
     Field(
         ('attn_logit_softcapping',),
         lambda given: soft_cap(given.get('attn_logit_softcapping')),
