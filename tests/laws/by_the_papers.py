@@ -203,7 +203,9 @@ def run_branch(
 def feed_forward(cfg: Any, ff: Any, x: Tensor) -> Tensor:
     """1706.03762, §3.3; 2002.05202; 2109.08668; 2110.09456."""
     gelu = lambda t: 0.5 * t * (1 + torch.erf(t / math.sqrt(2)))
+    near = lambda t: 0.5 * t * (1 + torch.tanh(math.sqrt(2 / math.pi) * (t + 0.044715 * t**3)))  # 1606.08415, §2
     act = (lambda t: t.clamp(min=0) ** 2) if cfg.relu_squared else (lambda t: t * torch.sigmoid(t)) if cfg.swish else gelu
+    act = (lambda t: t.clamp(min=0)) if cfg.relu else near if cfg.gelu_tanh else act
     if cfg.glu:
         value, gate = linear(ff[0].proj, x).chunk(2, dim=-1)
         hidden = value * act(gate) * (ff[0].mult_bias if cfg.glu_mult_bias else 1)
