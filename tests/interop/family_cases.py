@@ -6,7 +6,7 @@ What each kind of model is given, whole and with padding, stands below, for thei
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 import torch
 import transformers
 from family_cases import CASES, GROUPED, SIZES, Case, ids, rope
+from hub_configs import CONFIGS
 
 from x_transformers import AutoregressiveWrapper, Decoder, Encoder, TransformerWrapper, load
 from x_transformers.errors import CheckpointError, FlagError
 from x_transformers.interop.huggingface import from_huggingface, to_huggingface
+from x_transformers.interop.huggingface.converting import flags_of, given_by, kind_of
 from x_transformers.interop.huggingface.families import FAMILIES
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*concerns training only')
@@ -50,9 +53,11 @@ def test_a_model_comes_back_as_it_was(case: Case) -> None:
     ours = from_huggingface(theirs)
     back = to_huggingface(ours, theirs.config.model_type)
     assert type(back) is type(theirs) and not back.training
-    there, pooler = back.state_dict(), ('pooler.',)
+    there, family = back.state_dict(), FAMILIES[theirs.config.model_type]
     for name, tensor in theirs.state_dict().items():
-        assert name.startswith(pooler) or torch.equal(there[name], tensor), name
+        assert torch.equal(there[name], tensor) or f'{family.body}{name}'.startswith(family.left_out) or name.startswith(family.left_out), (
+            name
+        )
     assert there.keys() == theirs.state_dict().keys()
     for given, expected in case.kind.theirs(theirs).items():
         assert torch.equal(case.kind.theirs(back)[given], expected)
@@ -96,6 +101,32 @@ def test_a_folder_is_read_as_theirs(tmp_path: Any) -> None:
     ours: Any = from_huggingface(tmp_path)
     assert torch.equal(ours(ids()), from_huggingface(theirs)(ids())) and ours.token_emb.emb.weight.dtype == torch.bfloat16
     assert from_huggingface(str(tmp_path), dtype=torch.float32).token_emb.emb.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_configs_as_they_stand_on_the_hub_are_not_refused(name: str, tmp_path: Any) -> None:
+    (tmp_path / 'config.json').write_text(json.dumps(CONFIGS[name]), encoding='utf-8')
+    config = transformers.AutoConfig.from_pretrained(tmp_path)
+    family, architecture = kind_of(config)
+    flags = flags_of(transformers, family, architecture, given_by(config))
+    assert architecture == CONFIGS[name]['architectures'][0] and flags['dim'] == config.hidden_size
+
+
+@torch.no_grad()
+def test_embeddings_are_tied_where_the_tensors_are(tmp_path: Any) -> None:
+    """T5 1.1: its config says tied, and its head is its own."""
+    case = CASES['t5, gated']
+    theirs = case.made()
+    theirs.lm_head.weight = torch.nn.Parameter(torch.randn_like(theirs.lm_head.weight))
+    theirs.config.scale_decoder_outputs = False
+    ours: Any = from_huggingface(theirs)
+    back = to_huggingface(ours)
+    for given, expected in case.kind.theirs(theirs).items():
+        torch.testing.assert_close(case.kind.ours(ours)[given], expected, rtol=0, atol=1e-4)
+        assert torch.equal(case.kind.theirs(back)[given], expected)
+    theirs.encoder.embed_tokens.weight = torch.nn.Parameter(torch.randn_like(theirs.shared.weight))
+    with pytest.raises(CheckpointError, match='encoder.embed_tokens.weight would be encoder.token_emb.emb.weight, and so would another'):
+        from_huggingface(theirs)
 
 
 def test_what_was_made_of_theirs_is_saved_as_ours(tmp_path: Any) -> None:

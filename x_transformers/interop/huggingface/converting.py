@@ -13,7 +13,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from x_transformers.errors import CheckpointError, FlagError, quoted
 from x_transformers.files.fitting import listed, named_tensors
-from x_transformers.files.loading import commonest
+from x_transformers.files.loading import commonest, shown_error
 from x_transformers.files.meta import put
 from x_transformers.interop.huggingface.families import FAMILIES
 from x_transformers.interop.huggingface.family import Family, differences
@@ -119,12 +119,18 @@ def converted(package: Any, theirs: Any) -> nn.Module:
         model = built(family, flags, given)
     tensors: Tensors = {name: tensor for name, tensor in named_tensors(model).items() if isinstance(tensor, nn.Parameter)}
     there = family.with_body(architecture, theirs.state_dict())
+    if any(tensor.is_meta for tensor in there.values()):
+        raise CheckpointError(f'numbers of this {type(theirs).__name__} are not in memory; load it without device_map, offloading or meta')
     made, used = convert(family.rows, there, tensors, family.sizes(flags, given))
     check_used(there, used, family.left_out, model)
     check_made(made, tensors, {id(tensors[name]) for name in made}, theirs)
-    filled = {id(tensors[name]): put(model, name, tensor.clone(), tensors[name]) for name, tensor in made.items()}
-    for name, tensor in tensors.items():  # the other names of those that are tied
-        put(model, name, filled[id(tensor)], tensor)
+    filled: dict[int, Any] = {}
+    for name, tensor in made.items():
+        new = filled.setdefault(id(tensors[name]), nn.Parameter(tensor.clone()))
+        if not torch.equal(new, tensor):
+            raise CheckpointError(f'{name} is tied to another tensor here, and has other numbers in this {type(theirs).__name__}')
+    for name, old in tensors.items():
+        put(model, name, filled[id(old)], old)
     return model.train(theirs.training)
 
 
@@ -177,16 +183,27 @@ def expressed(package: Any, families: list[Family], model: Any, more: Flags) -> 
         flags = family.shape.flags_of(model)
         for architecture in family.heads if flags is not None else ():
             assert flags is not None
-            fields = {**family.fields_of(flags), **family.tied(model)}
-            config = getattr(package, family.config)(**{**NO_TOKENS, **fields, **more})
-            config.tie_word_embeddings = fields.get('tie_word_embeddings', config.tie_word_embeddings)  # some configs do not listen
-            apart = differences(family.shape, flags, flags_of(package, family, architecture, given_by(config)))
+            try:
+                config = config_of(package, family, model, flags, more)
+                apart = differences(family.shape, flags, flags_of(package, family, architecture, given_by(config)))
+            except Exception as error:  # the checks of their configs raise what they like
+                closest = min(closest, (len(flags), f'{architecture} comes closest, and does not take what it says: {shown_error(error)}'))
+                continue
             if not apart:
                 config.architectures = [architecture]
                 return family, architecture, flags, config
             said = '; '.join(f'{name} is {quoted(ours)} and would be {quoted(its)}' for name, (ours, its) in apart.items())
             closest = min(closest, (len(apart), f'{architecture} comes closest, where {said}'))
     raise FlagError(f'no model of {" or ".join(family.name for family in families)} says what this one does: {closest[1]}')
+
+
+def config_of(package: Any, family: Family, model: nn.Module, flags: Flags, more: Flags) -> Any:
+    """The config of a family that says these flags, as far as it can."""
+    fields = {**family.fields_of(flags), **family.tied(model)}
+    config = getattr(package, family.config)(**{**NO_TOKENS, **fields, **more})
+    if 'tie_word_embeddings' in fields:
+        config.tie_word_embeddings = fields['tie_word_embeddings']  # that of T5 has it otherwise, whatever it is given
+    return config
 
 
 # ------------------------------------------------------------------------------------------------ nothing is lost, nothing is made up

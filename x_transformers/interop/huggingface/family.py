@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from x_transformers.flags import catalogue
 from x_transformers.interop.huggingface.fields import Field, Flags, Given, check_known
+from x_transformers.interop.huggingface.rope import turned_width
 from x_transformers.interop.huggingface.tensors import Row, Sizes, Tensors
 from x_transformers.layers import Decoder, Encoder
 from x_transformers.models.transformer import TransformerWrapper
@@ -123,7 +124,7 @@ MEANINGS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     'attn_one_kv_head': lambda full: None,
     'norm_eps': lambda full: full['norm_eps'] or (None if full['use_rmsnorm'] else LAYER_NORM_EPS),
     'ff_mult': lambda full: int(full['dim'] * full['ff_mult']),
-    'rotary_emb_dim': lambda full: full['rotary_emb_dim'] or max(full['attn_dim_head'] // 2, 2),
+    'rotary_emb_dim': turned_width,
 }
 
 

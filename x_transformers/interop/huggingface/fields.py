@@ -22,7 +22,7 @@ Flags = dict[str, Any]
 # what says nothing about the function from inputs to outputs
 WITHOUT_EFFECT = (
     '_attn_implementation', '_attn_implementation_internal', '_commit_hash', '_name_or_path', 'architectures', 'attn_implementation',
-    'auto_map', 'begin_suppress_tokens', 'bos_token_id', 'chunk_size_feed_forward', 'cls_token_id', 'decoder_start_token_id', 'dtype',
+    'auto_map', 'begin_suppress_tokens', 'bos_token_id', 'cache_implementation', 'chunk_size_feed_forward', 'cls_token_id', 'decoder_start_token_id', 'dtype',
     'eos_token_id', 'finetuning_task', 'gradient_checkpointing', 'id2label', 'initializer_factor', 'initializer_range',
     'is_encoder_decoder', 'label2id', 'model_type', 'output_attentions', 'output_hidden_states', 'pad_token_id', 'prefix', 'problem_type',
     'return_dict', 'sep_token_id', 'task_specific_params', 'tokenizer_class', 'torch_dtype', 'torchscript', 'transformers_version',
@@ -88,15 +88,15 @@ def one_of(theirs: str, choices: Mapping[Any, Flags]) -> Field:
     return Field((theirs,), flags_of, fields_of)
 
 
-def only(theirs: str, *values: Any, why: str = '') -> Field:
-    """A field that must have one of these values; the first is written."""
+def only(theirs: str, *values: Any) -> Field:
+    """A field that must have one of these values, as it has by itself."""
 
     def flags_of(given: Given) -> Flags:
         if given.get(theirs) not in values:
-            raise given.refuse(theirs, given[theirs], ' or '.join(map(repr, values)) + (why and f' ({why})'))
+            raise given.refuse(theirs, given[theirs], ' or '.join(map(repr, values)))
         return {}
 
-    return Field((theirs,), flags_of, lambda flags: {theirs: values[0]})
+    return Field((theirs,), flags_of, lambda flags: {})
 
 
 def always(**flags: Any) -> Field:
@@ -160,8 +160,9 @@ ACTIVATION_MODULES: dict[str, Callable[[], nn.Module]] = {
 
 
 def check_known(fields: tuple[Field, ...], given: Given, usual: Mapping[str, Any]) -> None:
-    """Whether what no entry claims is as usual."""
+    """Whether what no entry claims is as usual, or a switch that their class does not know either and that is off."""
     claimed = {name for field in fields for name in field.names} | set(WITHOUT_EFFECT)
     for name, value in given.values.items():
-        if name not in claimed and value != usual.get(name):
-            raise given.refuse(name, value, f'{usual.get(name)!r}, as usual')
+        strange = value != usual[name] if name in usual else value is not None and value is not False
+        if strange and name not in claimed:
+            raise given.refuse(name, value, f'{usual[name]!r}, as usual' if name in usual else 'to know that field')

@@ -33,10 +33,16 @@ def rotary(partial: bool = False) -> Field:
         return {**turned, 'rotary_base': float(said.pop('rope_theta')), 'rotary_scaling': scaling_of(given, said)}
 
     def fields_of(flags: Mapping[str, Any]) -> Flags:
-        share = {'partial_rotary_factor': flags['rotary_emb_dim'] / flags['attn_dim_head']} if partial and flags['rotary_emb_dim'] else {}
+        share = {'partial_rotary_factor': turned_width(flags) / flags['attn_dim_head']} if partial else {}
         return {'rope_parameters': {'rope_theta': flags['rotary_base'], **share, **said_of(flags['rotary_scaling'])}}
 
     return Field(('rope_parameters',), flags_of, fields_of)
+
+
+def turned_width(flags: Mapping[str, Any]) -> int:
+    """Features of a head that are turned."""
+    width: int = flags['rotary_emb_dim'] or max(flags['attn_dim_head'] // 2, 2)
+    return width
 
 
 def layered_rotary(window: str = 'attn_max_attend_past') -> Field:

@@ -136,7 +136,10 @@ def convert(rows: tuple[Row, ...], given: Tensors, wanted: Mapping[str, object],
             continue  # told by the caller, who knows what is tied
         if missing:
             raise CheckpointError(f'{missing[0]} is missing, which belongs to {each.theirs[0]}')
-        made.update(zip(each.ours, each.there([given[name] for name in each.theirs], sizes), strict=True))
+        for name, tensor in zip(each.ours, each.there([given[name] for name in each.theirs], sizes), strict=True):
+            if name in made and not torch.equal(made[name], tensor):
+                raise CheckpointError(f'{each.theirs[0]} would be {name}, and so would another tensor with other numbers')
+            made[name] = tensor
         used.update(each.theirs)
     return made, used
 

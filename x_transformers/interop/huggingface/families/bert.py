@@ -58,7 +58,11 @@ BERT = Family(
         training_only('hidden_dropout_prob'),
         only('is_decoder', False),
         only('add_cross_attention', False),
-        nothing('tie_word_embeddings', 'classifier_dropout', 'position_embedding_type'),
+        only('position_embedding_type', None, 'absolute'),
+        nothing('tie_word_embeddings', 'classifier_dropout'),  # the first is told by the tensors
+        nothing(
+            'directionality', *(f'pooler_{name}' for name in ('fc_size', 'num_attention_heads', 'num_fc_layers', 'size_per_head', 'type'))
+        ),
     ),
     rows=(
         row('bert.embeddings.word_embeddings.weight', 'token_emb.emb.weight'),

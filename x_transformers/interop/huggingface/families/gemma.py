@@ -50,6 +50,7 @@ SANDWICHED = (
     *SHARED,
     always(ff_glu=True, sandwich_norm=True),
     one_of('hidden_activation', ACTIVATIONS),
+    nothing('hidden_act'),  # its older name, which nobody reads
     windows(),
     same('query_pre_attn_scalar', 'attn_scale', to=lambda width: width**-0.5, back=lambda scale: round(scale**-2)),
     same('final_logit_softcapping', 'logits_softclamp_value', optional=True),

@@ -63,6 +63,8 @@ MODERNBERT = Family(
         same('mlp_dropout', 'ff_dropout'),
         nothing('tie_word_embeddings', 'decoder_bias', 'classifier_bias', 'classifier_activation'),  # said by the head
         nothing('classifier_pooling', 'classifier_dropout', 'deterministic_flash_attn', 'initializer_cutoff_factor'),
+        # older names of what stands in others, and what is of other encoders
+        nothing('global_attn_every_n_layers', 'global_rope_theta', 'local_rope_theta', 'layer_norm_eps', 'position_embedding_type'),
         nothing('sparse_prediction', 'sparse_pred_ignore_index'),  # of the loss
     ),
     rows=(

@@ -71,7 +71,7 @@ T5 = Family(
         *side('relative_attention_max_distance', 'rel_pos_max_distance'),
         one_of('tie_word_embeddings', {True: {'dec_tie_embedding': True}, False: {}}),
         training_only('dropout_rate'),
-        nothing('scale_decoder_outputs', 'dense_act_fn', 'is_gated_act', 'classifier_dropout', 'is_decoder', 'n_positions'),
+        nothing('scale_decoder_outputs', 'dense_act_fn', 'is_gated_act', 'classifier_dropout', 'is_decoder', 'n_positions', 'output_past'),
     ),
     rows=(
         row('shared.weight', 'encoder.token_emb.emb.weight'),
