@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -57,13 +58,17 @@ def from_huggingface(source: Any, **loading: Any) -> nn.Module:
         source = getattr(package, architecture).from_pretrained(source, config=config, **{'dtype': 'auto', **loading})
     elif loading:
         raise FlagError(f'{sorted(loading)[0]} says how a model is loaded, and {type(source).__name__} is there already; leave it out')
-    if isinstance(source, package.PreTrainedModel):
-        return converted(package, source)
-    if isinstance(source, package.PretrainedConfig):
-        family, architecture = kind_of(source)
-        given = given_by(source)
-        return built(family, flags_of(package, family, architecture, given), given)
-    raise FlagError(f'source={quoted(source)} is not possible; expected a name, a folder, or a model or config of the package transformers')
+    theirs = source if isinstance(source, package.PreTrainedModel) else None
+    config = source.config if theirs is not None else source
+    if not isinstance(config, package.PretrainedConfig):
+        raise FlagError(f'source={quoted(source)} is not possible; expected a name, a folder, or a model or config of transformers')
+    family, architecture = kind_of(config, None if theirs is None else type(theirs).__name__)
+    given = given_by(config, theirs)
+    flags = flags_of(package, family, architecture, given)
+    dropouts = ', '.join(f'{name}={given[name]!r}' for name in family.training_only if given.get(name))
+    if dropouts:
+        warnings.warn(f'{dropouts} of {given.kind} concerns training only and has no flag here: it is left out', stacklevel=2)
+    return built(family, flags, given) if theirs is None else converted(family, architecture, flags, given, theirs)
 
 
 def read_config(package: Any, source: Any, loading: Mapping[str, Any]) -> Any:
@@ -110,11 +115,8 @@ def built(family: Family, flags: Flags, given: Given) -> nn.Module:
 
 
 @torch.no_grad()
-def converted(package: Any, theirs: Any) -> nn.Module:
-    """A model of ours with the numbers of theirs."""
-    family, architecture = kind_of(theirs.config, type(theirs).__name__)
-    given = given_by(theirs.config, theirs)
-    flags = flags_of(package, family, architecture, given)
+def converted(family: Family, architecture: str, flags: Flags, given: Given, theirs: Any) -> nn.Module:
+    """A model of these flags with the numbers of theirs."""
     with without_numbers():
         model = built(family, flags, given)
     tensors: Tensors = {name: tensor for name, tensor in named_tensors(model).items() if isinstance(tensor, nn.Parameter)}

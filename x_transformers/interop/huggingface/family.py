@@ -87,6 +87,11 @@ class Family:
             flags.pop('tie_embedding', None)
         return flags
 
+    @property
+    def training_only(self) -> tuple[str, ...]:
+        """Fields that have no flag here, and do not count but in training."""
+        return tuple(name for field in self.fields for name in field.training)
+
     def fields_of(self, flags: Flags) -> Flags:
         """The fields of a config that says these flags, as far as it can say them."""
         full, found = self.shape.full(flags), {}
@@ -133,8 +138,7 @@ def differences(shape: Shape, ours: Flags, made: Flags) -> dict[str, tuple[Any, 
     one, other = shape.full(ours), shape.full(made)
     meaning = lambda full, name: MEANINGS[name](full) if name in MEANINGS and shape.stack else full[name]
     names = sorted({*ours, *made} - {*HOW_IT_RUNS})
-    found = {name: (one[name], other[name]) for name in names if not alike(meaning(one, name), meaning(other, name))}
-    return found
+    return {name: (one[name], other[name]) for name in names if not alike(meaning(one, name), meaning(other, name))}
 
 
 def alike(a: Any, b: Any) -> bool:

@@ -7,7 +7,6 @@ no entry of the list claims must have the value that its config class gives it; 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,11 +21,11 @@ Flags = dict[str, Any]
 # what says nothing about the function from inputs to outputs
 WITHOUT_EFFECT = (
     '_attn_implementation', '_attn_implementation_internal', '_commit_hash', '_name_or_path', 'architectures', 'attn_implementation',
-    'auto_map', 'begin_suppress_tokens', 'bos_token_id', 'cache_implementation', 'chunk_size_feed_forward', 'cls_token_id', 'decoder_start_token_id', 'dtype',
-    'eos_token_id', 'finetuning_task', 'gradient_checkpointing', 'id2label', 'initializer_factor', 'initializer_range',
-    'is_encoder_decoder', 'label2id', 'model_type', 'output_attentions', 'output_hidden_states', 'pad_token_id', 'prefix', 'problem_type',
-    'return_dict', 'sep_token_id', 'task_specific_params', 'tokenizer_class', 'torch_dtype', 'torchscript', 'transformers_version',
-    'unk_token_id', 'use_cache',
+    'auto_map', 'begin_suppress_tokens', 'bos_token_id', 'cache_implementation', 'chunk_size_feed_forward', 'cls_token_id',
+    'decoder_start_token_id', 'dtype', 'eos_token_id', 'finetuning_task', 'gradient_checkpointing', 'id2label', 'initializer_factor',
+    'initializer_range', 'is_encoder_decoder', 'label2id', 'model_type', 'output_attentions', 'output_hidden_states', 'pad_token_id',
+    'prefix', 'problem_type', 'return_dict', 'sep_token_id', 'task_specific_params', 'tokenizer_class', 'torch_dtype', 'torchscript',
+    'transformers_version', 'unk_token_id', 'use_cache',
 )  # fmt: skip
 
 
@@ -55,6 +54,7 @@ class Field:
     names: tuple[str, ...]
     flags: Callable[[Given], Flags]
     fields: Callable[[Mapping[str, Any]], Flags]  # from flags, with all defaults filled in
+    training: tuple[str, ...] = ()  # those of them that only training asks
 
 
 def same(
@@ -104,22 +104,19 @@ def always(**flags: Any) -> Field:
     return Field((), lambda given: flags, lambda _: {})
 
 
+def following(**flags: Callable[[Given], Any]) -> Field:
+    """Flags that follow from fields which others say."""
+    return Field((), lambda given: {name: value(given) for name, value in flags.items()}, lambda _: {})
+
+
 def nothing(*names: str) -> Field:
     """Fields that say nothing about the function from inputs to outputs."""
     return Field(names, lambda given: {}, lambda flags: {})
 
 
 def training_only(*names: str) -> Field:
-    """Dropout in places where we have none: outputs are the same, training is not, which is said."""
-
-    def flags_of(given: Given) -> Flags:
-        on = {name: given[name] for name in names if given.get(name)}
-        if on:
-            shown = ', '.join(f'{name}={value!r}' for name, value in on.items())
-            warnings.warn(f'{shown} of {given.kind} concerns training only and has no flag here: it is left out', stacklevel=2)
-        return {}
-
-    return Field(names, flags_of, lambda flags: dict.fromkeys(names, 0.0))
+    """Dropout in places where we have none: outputs are the same without it, training is not, so it is left out with a warning."""
+    return Field(names, lambda given: {}, lambda flags: dict.fromkeys(names, 0.0), training=names)
 
 
 def width(theirs: str, prefix: str = '', default: int = 4) -> Field:
@@ -150,7 +147,6 @@ ACTIVATIONS: dict[str, Flags] = {
     'swish': {'ff_swish': True},
     'relu': {'ff_relu': True},
 }
-gelu_tanh = partial(nn.GELU, 'tanh')
 ACTIVATION_MODULES: dict[str, Callable[[], nn.Module]] = {
     'gelu': nn.GELU,
     'gelu_new': partial(nn.GELU, 'tanh'),
@@ -165,4 +161,4 @@ def check_known(fields: tuple[Field, ...], given: Given, usual: Mapping[str, Any
     for name, value in given.values.items():
         strange = value != usual[name] if name in usual else value is not None and value is not False
         if strange and name not in claimed:
-            raise given.refuse(name, value, f'{usual[name]!r}, as usual' if name in usual else 'to know that field')
+            raise given.refuse(name, value, f'{usual[name]!r}, as usual' if name in usual else 'no field of that name')

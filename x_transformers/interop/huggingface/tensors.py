@@ -24,7 +24,7 @@ Tensors = dict[str, Tensor]
 Sizes = Mapping[str, Any]
 Change = Callable[[list[Tensor], Sizes], list[Tensor]]
 
-BLOCK, LAYER = re.compile(r'\{l\}'), re.compile(r'\{(\d?)l(?:\+(\d))?\}')
+LAYER = re.compile(r'\{(\d?)l(?:\+(\d))?\}')
 
 
 @dataclass(frozen=True)

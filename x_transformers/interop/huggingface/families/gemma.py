@@ -14,16 +14,17 @@ from x_transformers.interop.huggingface.families.llama import (
     GATES,
     HEAD_WIDTH,
     NO_FF_BIAS,
+    QK_NORM,
     RMS,
     SIZES,
     TIED,
 )
 from x_transformers.interop.huggingface.family import DECODER, LOGITS, NO_HEAD, Family
-from x_transformers.interop.huggingface.fields import ACTIVATIONS, Field, Flags, always, nothing, one_of, only, same
+from x_transformers.interop.huggingface.fields import ACTIVATIONS, Field, Flags, always, following, nothing, one_of, only, same
 from x_transformers.interop.huggingface.rope import layered_rotary, rotary, windows
 from x_transformers.interop.huggingface.tensors import norms, plus, row
 
-SCALED = Field((), lambda given: {'emb_scale': given['hidden_size'] ** 0.5}, lambda flags: {})
+SCALED = following(emb_scale=lambda given: given['hidden_size'] ** 0.5)
 SHARED = (
     *SIZES,
     HEAD_WIDTH,
@@ -93,7 +94,7 @@ GEMMA3 = Family(
     fields=(
         *SANDWICHED,
         layered_rotary(),
-        Field((), lambda given: {'attn_qk_rmsnorm': True, 'attn_qk_rmsnorm_eps': given['rms_norm_eps']}, lambda flags: {}),
+        *QK_NORM,
         nothing('_sliding_window_pattern', 'sliding_window_pattern'),  # layer_types says it
     ),
     rows=(

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from x_transformers.interop.huggingface.family import DECODER, LOGITS, NO_HEAD, Family
-from x_transformers.interop.huggingface.fields import ACTIVATIONS, Field, always, nothing, one_of, only, same, training_only, width
+from x_transformers.interop.huggingface.fields import (
+    ACTIVATIONS,
+    always,
+    following,
+    nothing,
+    one_of,
+    only,
+    same,
+    training_only,
+    width,
+)
 from x_transformers.interop.huggingface.tensors import cut, norms, row, times, transposed
 
 QKV = tuple('attn_layers.layers.{2l}.1.' + name for name in ('to_q', 'to_k', 'to_v'))
@@ -21,7 +31,7 @@ GPT2 = Family(
         same('n_layer', 'depth'),
         same('n_head', 'heads'),
         width('n_inner'),
-        Field((), lambda given: {'attn_dim_head': given['n_embd'] // given['n_head']}, lambda flags: {}),
+        following(attn_dim_head=lambda given: given['n_embd'] // given['n_head']),
         always(norm_bias=True, norm_add_unit_offset=False, attn_qkv_bias=True, attn_out_bias=True),
         same('layer_norm_epsilon', 'norm_eps'),
         one_of('activation_function', ACTIVATIONS),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from x_transformers.interop.huggingface.families.llama import ATTENTION_BIAS, ATTENTION_DROPOUT, TIED
 from x_transformers.interop.huggingface.family import DECODER, LOGITS, NO_HEAD, Family
-from x_transformers.interop.huggingface.fields import ACTIVATIONS, Field, always, nothing, one_of, same, training_only, width
+from x_transformers.interop.huggingface.fields import ACTIVATIONS, always, following, nothing, one_of, same, training_only, width
 from x_transformers.interop.huggingface.rope import head_width, rotary
 from x_transformers.interop.huggingface.tensors import cut, norms, row, shaped
 
@@ -20,7 +20,7 @@ GPT_NEOX = Family(
         same('hidden_size', 'dim'),
         same('num_hidden_layers', 'depth'),
         same('num_attention_heads', 'heads'),
-        Field((), lambda given: {'attn_dim_head': head_width(given)}, lambda flags: {}),
+        following(attn_dim_head=head_width),
         width('intermediate_size'),
         one_of('hidden_act', ACTIVATIONS),
         always(norm_bias=True, norm_add_unit_offset=False),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from x_transformers.interop.huggingface.family import DECODER, LOGITS, NO_HEAD, Family
-from x_transformers.interop.huggingface.fields import ACTIVATIONS, Field, always, one_of, only, same, width
+from x_transformers.interop.huggingface.fields import ACTIVATIONS, Field, always, following, one_of, only, same, width
 from x_transformers.interop.huggingface.rope import head_width, rotary
 from x_transformers.interop.huggingface.tensors import grouped_columns, grouped_rows, joined, norms, row
 
@@ -18,6 +18,7 @@ SIZES = (
 )
 HEAD_WIDTH = Field(('head_dim',), lambda given: {'attn_dim_head': head_width(given)}, lambda flags: {'head_dim': flags['attn_dim_head']})
 RMS = (always(use_rmsnorm=True), same('rms_norm_eps', 'norm_eps'))
+QK_NORM = (always(attn_qk_rmsnorm=True), following(attn_qk_rmsnorm_eps=lambda given: given['rms_norm_eps']))
 PLAIN_GAINS = always(norm_add_unit_offset=False)
 GATED = (always(ff_glu=True), one_of('hidden_act', ACTIVATIONS))
 NO_FF_BIAS = always(ff_no_bias=True, ff_glu_no_bias=True)

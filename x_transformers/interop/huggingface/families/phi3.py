@@ -13,7 +13,7 @@ from x_transformers.interop.huggingface.families.llama import (
     TIED,
 )
 from x_transformers.interop.huggingface.family import DECODER, LOGITS, NO_HEAD, Family
-from x_transformers.interop.huggingface.fields import Field, same, training_only
+from x_transformers.interop.huggingface.fields import Field, following, same, training_only
 from x_transformers.interop.huggingface.rope import head_width, rotary, window
 from x_transformers.interop.huggingface.tensors import cut, grouped_columns, grouped_rows, halves, joined, norms, reversed_order, row
 
@@ -32,7 +32,7 @@ PHI3 = Family(
     body='model.',
     fields=(
         *SIZES,
-        Field((), lambda given: {'attn_dim_head': head_width(given)}, lambda flags: {}),
+        following(attn_dim_head=head_width),
         *RMS,
         PLAIN_GAINS,
         *GATED,

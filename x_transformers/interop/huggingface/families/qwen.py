@@ -12,12 +12,13 @@ from x_transformers.interop.huggingface.families.llama import (
     HEAD_WIDTH,
     NO_FF_BIAS,
     PLAIN_GAINS,
+    QK_NORM,
     RMS,
     SIZES,
     TIED,
 )
 from x_transformers.interop.huggingface.family import DECODER, LOGITS, NO_HEAD, Family
-from x_transformers.interop.huggingface.fields import Field, always
+from x_transformers.interop.huggingface.fields import always, following
 from x_transformers.interop.huggingface.rope import head_width, rotary, windows
 from x_transformers.interop.huggingface.tensors import row
 
@@ -34,7 +35,7 @@ QWEN2 = Family(
         *SHARED,
         *RMS,
         always(attn_qkv_bias=True),
-        Field((), lambda given: {'attn_dim_head': head_width(given)}, lambda flags: {}),
+        following(attn_dim_head=head_width),
     ),
     rows=(*EMBEDDINGS, *ATTENTION, *FEED_FORWARD),
 )
@@ -49,7 +50,7 @@ QWEN3 = Family(
         *SHARED,
         HEAD_WIDTH,
         *RMS,
-        Field((), lambda given: {'attn_qk_rmsnorm': True, 'attn_qk_rmsnorm_eps': given['rms_norm_eps']}, lambda flags: {}),
+        *QK_NORM,
         ATTENTION_BIAS,
     ),
     rows=(

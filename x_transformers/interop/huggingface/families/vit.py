@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from x_transformers.interop.huggingface.family import VISION, Family, Head
-from x_transformers.interop.huggingface.fields import ACTIVATIONS, Field, Given, always, nothing, one_of, same, training_only, width
+from x_transformers.interop.huggingface.fields import (
+    ACTIVATIONS,
+    Field,
+    Given,
+    always,
+    following,
+    nothing,
+    one_of,
+    same,
+    training_only,
+    width,
+)
 from x_transformers.interop.huggingface.rope import head_width
 from x_transformers.interop.huggingface.tensors import norms, row, shaped
 
@@ -23,7 +34,7 @@ VIT = Family(
         same('hidden_size', 'dim'),
         same('num_hidden_layers', 'depth'),
         same('num_attention_heads', 'heads'),
-        Field((), lambda given: {'attn_dim_head': head_width(given)}, lambda flags: {}),
+        following(attn_dim_head=head_width),
         width('intermediate_size'),
         one_of('hidden_act', ACTIVATIONS),
         always(use_cls_token=True, patch_norm=False, norm_bias=True, norm_add_unit_offset=False, attn_out_bias=True),
