@@ -134,6 +134,8 @@ class Depth:
     scores: dict[str, Tensor] = field(default_factory=dict)  # attention: logits of the layer before, by kind
     values: dict[str, Tensor] = field(default_factory=dict)  # attention: values of the first layer of each kind
     dual: Tensor | None = None  # ResiDual's second, un-normed stream (residuals.py)
+    entered: Tensor | None = None  # parallel blocks: the stream entering the block, which all its branches read (layers.py)
+    normed: Tensor | None = None  # the same through the one norm of a block (layer.py)
     streams: list[Tensor] = field(default_factory=list)  # U-net skips: the stream entering every layer so far (skips.py)
     chosen: dict[str, Tensor] = field(default_factory=dict)  # () bool, by kind (running.py)
 

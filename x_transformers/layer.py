@@ -26,9 +26,12 @@ class Layer(nn.ModuleList):
     Every flag of the layer already became one of these parts. It can be indexed as in 2.0.1: `layer[1].to_q`.
     """
 
-    def __init__(self, norms: nn.ModuleList, branch: nn.Module, residual: nn.Module, adaptive: bool = False):
+    def __init__(
+        self, norms: nn.ModuleList, branch: nn.Module, residual: nn.Module, adaptive: bool = False, shares_norm: str | None = None
+    ):
         super().__init__([norms, branch, residual])
         self.adaptive = adaptive  # whether the norms take a condition
+        self.leads, self.follows = shares_norm == 'leads', shares_norm == 'follows'  # in a block of one norm
 
     norms = property(lambda self: self[0])
     branch = property(lambda self: self[1])
@@ -39,13 +42,18 @@ class Layer(nn.ModuleList):
         (before, after, around), branch, residual = parts
         given = followed(self.adaptive, call.condition)
         inputs, stream, joining = residual.prepare(x, depth)
+        if depth.entered is not None:
+            inputs = depth.entered
         if call.trace is not None:
             call.trace.layer_hiddens.append(inputs)
         if call.injection is not None:
             inputs = inputs + call.injection
         if isinstance(state, Fresh) and state.memory is not None:
             state = replace(state, memory=before(state.memory, **followed(self.adaptive, call.condition_of(state.memory))))
-        y, state = run_branch(branch, before(inputs, **given), call, depth, state)
+        normed: Any = depth.normed if self.follows else before(inputs, **given)
+        if self.leads:
+            depth.normed = normed
+        y, state = run_branch(branch, normed, call, depth, state)
         x = residual(after(y, **given), stream, **joining)
         return around(x, **followed(self.adaptive, call.stream_condition)), state
 
@@ -58,7 +66,11 @@ def build_layer(index: int, plan: Plan, cfg: Any) -> Layer:
         if len(shifts_of(shift, cfg.causal)) > cfg.dim:
             raise FlagError(f'shift_tokens={shift} cuts dim={cfg.dim} features into more parts than there are; lower it')
         branch = ShiftTokens(shifts_of(shift, cfg.causal), branch)
-    return Layer(norm_slots(cfg, cfg.dim), with_layerscale(branch, cfg), make_residual(cfg, kind, index), cfg.adaptive_norms)
+    shares_norm = None
+    if cfg.parallel_block_one_norm:
+        shares_norm = 'follows' if index % plan.block_length else 'leads'
+    norms = norm_slots(cfg, cfg.dim, before=shares_norm != 'follows')
+    return Layer(norms, with_layerscale(branch, cfg), make_residual(cfg, kind, index), cfg.adaptive_norms, shares_norm)
 
 
 def self_attention(cfg: Any, first: bool) -> nn.Module:

@@ -289,6 +289,8 @@ class AttentionLayers(Storable, nn.Module):
             if not isinstance(layer, Layer):  # a plain list [norms, branch, residual] that a user put there
                 layer = Layer(layer[0], layer[1], layer[2], adaptive=self.adaptive_norms)
             x = self.skip_combines(x, step.module, depth.streams)
+            if step.opens:
+                depth.entered = x
             chance = step.dropout if self.training else 0.0
             if chance and not torch.compiler.is_compiling() and random.random() < chance:
                 self.remember(step, layer[2].prepare(x, depth)[0], call.trace)

@@ -79,6 +79,14 @@ class LayersConfig(
             for bias in ('alibi_pos_bias', 'rel_pos_bias', 'dynamic_pos_bias')
             for kind in ('', '_per_row')
         ),
+        *(
+            excludes('parallel_block', other, because)
+            for other, because in (
+                ('pre_norm', 'the stream is normed behind each branch, before the next reads it. Leave {prefix}pre_norm out.'),
+                ('resi_dual', 'the stream is normed behind each branch, before the next reads it. Keep one.'),
+                ('num_residual_streams', 'each branch reads a mix of what the one before has written. Keep one.'),
+            )
+        ),
         demands('dynamic_pos_bias', lambda c: c.dim >= 4, 'its network is dim // 4 wide. Use {prefix}dim of at least 4.'),
     )
 

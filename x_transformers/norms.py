@@ -281,9 +281,9 @@ def make_layer_norm(cfg: NormFlags, dim: int) -> LayerNorm:
     return LayerNorm(dim, eps=cfg.norm_eps, bias=cfg.norm_bias)
 
 
-def norm_slots(cfg: NormFlags, dim: int) -> nn.ModuleList:
-    """The three places of a layer: before the branch, after the branch, after the residual."""
-    wanted = (cfg.norms_first, cfg.sandwich_norm, not cfg.norms_first)
+def norm_slots(cfg: NormFlags, dim: int, before: bool = True) -> nn.ModuleList:
+    """The three places of a layer: before the branch (unless another layer's stands there), after the branch, after the residual."""
+    wanted = (cfg.norms_first and before, cfg.sandwich_norm, not cfg.norms_first)
     return nn.ModuleList(make_norm(cfg, dim) if place else Unchanged() for place in wanted)
 
 

@@ -34,16 +34,20 @@ def stack_by_the_papers(
         condition = F.silu(condition @ stack.adaptive_mlp[0].weight.T) if cfg.adaptive_condition_mlp else condition
     added = injected(stack, x, in_attn_cond)
     streams = [x] if cfg.num_residual_streams == 1 else [x + own for own in stack.stream_emb]
-    dual, entered, handed = cfg.resi_dual_scale * x, [], {'pos': pos}
-    for at in order_of(cfg, len(stack.layers)):
+    dual, entered, entering, handed = cfg.resi_dual_scale * x, [], streams, {'pos': pos}
+    block = 1 + (not cfg.only_cross) + cfg.cross_attend
+    for step, at in enumerate(order_of(cfg, len(stack.layers))):
         norms, branch, residual = stack.layers[at]
         entered.append(streams)
         if (early := skip_into(cfg, at, len(stack.layers))) is not None:
             combine = stack.skip_combines[at].combine.weight
             streams = [torch.cat(both, dim=-1) @ combine.T for both in zip(entered[early], streams, strict=True)]
+        entering = streams if step % block == 0 else entering
         inputs, join = read_streams(cfg, residual, streams, views=3 if cfg.qkv_receive_diff_residuals and kinds[at] == 'a' else 1)
+        inputs = entering if cfg.parallel_block else inputs  # 2204.02311, §2: x + a(n(x)) + f(n(x))
         inputs = [each if added is None else each + added for each in inputs]
-        inputs = [norm(cfg, norms[0], each, condition) if norms_first(cfg) else each for each in inputs]
+        first = stack.layers[at - at % block][0][0] if cfg.parallel_block_one_norm else norms[0]
+        inputs = [norm(cfg, first, each, condition) if norms_first(cfg) else each for each in inputs]
         y = run_branch(stack, kinds[at], at, branch, inputs, context, context_pos, condition, handed)
         y = norm(cfg, norms[1], y, condition) if cfg.sandwich_norm else y
         dual = dual + cfg.resi_dual_scale * y

@@ -145,6 +145,10 @@ TOGETHER = {  # flags that meet in one formula
         'attn_qk_rmsnorm': True, 'attn_kv_heads': 2, 'rotary_pos_emb': True, 'attn_qkv_bias': True, 'attn_out_bias': True,
         'attn_num_mem_kv': 1, 'attn_max_attend_past': 4,
     },
+    'parallel blocks of one norm, cross-attention, shifted, injected, skips': {
+        'parallel_block': True, 'parallel_block_one_norm': True, 'cross_attend': True, 'shift_tokens': 1, 'reinject_input': True,
+        'unet_skips': True, 'gate_residual': True,
+    },
     'RMS norms with an epsilon': {'use_rmsnorm': True, 'norm_eps': 0.1},
     'streams, skips, adaptive norm': {'num_residual_streams': 3, 'unet_skips': True, 'use_adaptive_rmsnorm': True, 'depth': 3},
     'streams split for queries, keys and values, shifted, scaled, injected': {
