@@ -339,7 +339,7 @@ def scores(
     stack: Any, cfg: Any, module: Any, kind: str, x: Tensor, q: Tensor, k: Tensor, lead: int, handed: dict[str, Any]
 ) -> tuple[Tensor, Tensor | None]:
     """What is normalised, (b, h, i, lead + j), and what scales the weights."""
-    scale = cfg.qk_norm_scale if cfg.qk_norm else cfg.dim_head**-0.5
+    scale = cfg.qk_norm_scale if cfg.qk_norm else cfg.scale or cfg.dim_head**-0.5
     sim = -(q[:, :, :, None] - k[:, :, None]).square().sum(dim=-1) if cfg.l2_distance else q @ k.transpose(-1, -2)
     sim = sim * scale
     hands_on = stack.config.residual_attn if kind == 'a' else stack.config.cross_residual_attn

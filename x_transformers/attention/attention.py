@@ -349,9 +349,9 @@ class Attention(Storable, nn.Module):
 
 def make_attend(cfg: AttentionConfig) -> Attend:
     """The core of attention for these flags."""
-    shared = {f.name for f in fields(AttendConfig)} & {f.name for f in fields(AttentionConfig)} - {'add_zero_kv'}
+    shared = {f.name for f in fields(AttendConfig)} & {f.name for f in fields(AttentionConfig)} - {'add_zero_kv', 'scale'}
     residual = 'cross_residual_attn=True' if cfg.cross else 'residual_attn=True'
-    scale = cfg.qk_norm_scale if cfg.qk_norm else cfg.dim_head**-0.5
+    scale = cfg.qk_norm_scale if cfg.qk_norm else cfg.dim_head**-0.5 if cfg.scale is None else cfg.scale
     cope = CoPE(cfg.dim_head, cfg.heads, cfg.cope_max_pos, cfg.cope_soft_onehot_pos, cfg.cope_talking_heads) if cfg.use_cope else None
     recipe = Recipe.of(cfg, cfg.prefix, *([(residual, RESIDUAL_ATTENTION)] if cfg.carries_scores else []))
     return Attend(AttendConfig(**{name: getattr(cfg, name) for name in shared}, scale=scale, cope=cope), recipe=recipe)

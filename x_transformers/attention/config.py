@@ -44,9 +44,12 @@ class AttentionConfig(
         'latent_rope_subheads', 'onnxable', 'attend_sdp_kwargs',
     )  # fmt: skip
 
-    rules: ClassVar[Rules] = tuple(
-        excludes('laser', mixing, 'mixed weights can be negative, and what they weigh then has no logarithm. Leave one out.')
-        for mixing in ('post_talking_heads', 'pre_scale_post_talking_heads')
+    rules: ClassVar[Rules] = (
+        excludes('scale', 'qk_norm', 'the scale of a cosine similarity is {prefix}qk_norm_scale. Leave {prefix}scale out.'),
+        *(
+            excludes('laser', mixing, 'mixed weights can be negative, and what they weigh then has no logarithm. Leave one out.')
+            for mixing in ('post_talking_heads', 'pre_scale_post_talking_heads')
+        ),
     )
 
     @property

@@ -66,6 +66,7 @@ MISUSES: dict[str, Misuse] = {
         'attn_max_attend_past', 'attn_max_attend_past=-1', 'at least 0'),
     'a norm that divides by nothing': Misuse(FlagError, lambda: decoder(norm_eps=0.0), 'norm_eps', 'norm_eps=0.0', 'at least 1e-12'),
     'a norm of its own that divides by nothing': Misuse(FlagError, lambda: LayerNorm(16, eps=-1.0), 'eps', 'eps=-1.0', 'at least 1e-12'),
+    'scores that are all zero': Misuse(FlagError, lambda: decoder(attn_scale=0), 'attn_scale', 'attn_scale=0', 'at least 1e-09'),
     'top zero': Misuse(FlagError, lambda: decoder(attn_sparse_topk=0), 'attn_sparse_topk', 'attn_sparse_topk=0', 'at least 1'),
     'no hidden feature': Misuse(FlagError, lambda: decoder(ff_mult=0.01),
         'ff_mult', 'ff_mult=0.01', 'no hidden feature would be left', 'Raise it'),

@@ -49,6 +49,8 @@ MISUSES: dict[str, Misuse] = {
     'parallel blocks cut apart': Misuse(FlagError, lambda: decoder(parallel_block=True, depth=2, layers_execute_order=(0, 2, 1, 3)),
         'layers_execute_order', 'layers_execute_order=(0, 2, 1, 3) cuts blocks apart', 'parallel_block=True runs the 2 layers',
         'run whole blocks'),
+    'two scales of scores': Misuse(FlagError, lambda: decoder(attn_qk_norm=True, attn_scale=0.5),
+        'attn_scale', 'attn_scale=0.5 cannot be combined with attn_qk_norm=True', 'is attn_qk_norm_scale', 'Leave attn_scale out'),
     'ALiBi and dynamic bias': Misuse(FlagError, lambda: decoder(alibi_pos_bias=True, dynamic_pos_bias=True),
         'alibi_pos_bias', 'alibi_pos_bias=True and dynamic_pos_bias=True', 'they fill the same place', 'Keep one'),
     'T5 and dynamic bias': Misuse(FlagError, lambda: decoder(rel_pos_bias=True, dynamic_pos_bias=True),
