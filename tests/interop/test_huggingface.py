@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from family_cases import CASES, GROUPED, SIZES, Case, ids, rope
+from family_cases import CASES, GROUPED, SIZES, Case, first, ids, rope
 from hub_configs import CONFIGS
 
 from x_transformers import AutoregressiveWrapper, Decoder, Encoder, TransformerWrapper, load
 from x_transformers.errors import CheckpointError, FlagError
+from x_transformers.flags import catalogue
 from x_transformers.interop.huggingface import from_huggingface, to_huggingface
 from x_transformers.interop.huggingface.converting import flags_of, given_by, kind_of
 from x_transformers.interop.huggingface.families import FAMILIES
@@ -147,15 +148,43 @@ def test_changing_ours_leaves_theirs_alone() -> None:
     assert torch.equal(theirs.model.norm.weight, before)
 
 
+LLAMA: dict[str, Any] = dict(
+    dim=16, depth=2, heads=4, attn_dim_head=4, use_rmsnorm=True, norm_eps=1e-5, norm_add_unit_offset=False, rotary_pos_emb=True,
+    rotary_emb_dim=4, rotary_half_split=True, ff_glu=True, ff_swish=True, ff_no_bias=True, ff_glu_no_bias=True,
+)  # fmt: skip
+
+
 def test_the_first_family_that_fits_is_taken_and_fields_are_handed_on() -> None:
-    stack = Decoder(
-        dim=16, depth=1, heads=4, attn_dim_head=4, use_rmsnorm=True, norm_eps=1e-5, norm_add_unit_offset=False, rotary_pos_emb=True,
-        rotary_emb_dim=4, rotary_half_split=True, ff_glu=True, ff_swish=True, ff_no_bias=True, ff_glu_no_bias=True,
-    )  # fmt: skip
-    net = TransformerWrapper(num_tokens=48, max_seq_len=64, attn_layers=stack).eval()
+    net = TransformerWrapper(num_tokens=48, max_seq_len=64, attn_layers=Decoder(**LLAMA)).eval()
     theirs = to_huggingface(AutoregressiveWrapper(net), eos_token_id=3)
     assert theirs.config.model_type == 'llama' and theirs.config.eos_token_id == 3
     torch.testing.assert_close(theirs(ids()).logits, net(ids()), rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_no_flag_is_lost_on_the_way_to_theirs() -> None:
+    """Every example of the catalogue, in a Llama of ours: refused by its name, or the outputs are the same."""
+    own = {entry.name for entry in catalogue(TransformerWrapper.config_class)}
+    expressed = set()
+    for entry in (*catalogue(Decoder.config_class), *catalogue(TransformerWrapper.config_class)):
+        flags = {'num_tokens': 48, 'max_seq_len': 64, **LLAMA, **(entry.example or {})}
+        try:
+            stack = Decoder(**{name: value for name, value in flags.items() if name not in own})
+            net = TransformerWrapper(**{name: value for name, value in flags.items() if name in own}, attn_layers=stack).eval()
+        except FlagError:
+            continue  # with that of a Llama it is refused
+        for parameter in net.parameters():
+            parameter.normal_(std=0.3)
+        try:
+            theirs = to_huggingface(net, 'llama')
+        except FlagError as error:
+            assert any(name in str(error) for name in entry.example or {}), f'{entry.example}: {error}'
+            continue
+        torch.testing.assert_close(
+            first(theirs(ids())), net(ids()), rtol=0, atol=1e-4, msg=lambda text, entry=entry: f'{entry.name}: {text}'
+        )
+        expressed.add(entry.name)
+    assert {'attn_kv_heads', 'ff_mult', 'tie_embedding', 'rotary_scaling', 'return_only_embed'} <= expressed
 
 
 def test_dropout_that_has_no_place_here_is_said() -> None:

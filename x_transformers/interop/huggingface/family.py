@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
 
 from x_transformers.flags import catalogue
-from x_transformers.interop.huggingface.fields import Field, Flags, Given, check_known
+from x_transformers.interop.huggingface.fields import Field, Flags, Given, check_known, key_heads
 from x_transformers.interop.huggingface.rope import turned_width
 from x_transformers.interop.huggingface.tensors import Row, Sizes, Tensors
 from x_transformers.layers import Decoder, Encoder
@@ -29,13 +30,14 @@ class Shape:
     model: Any
     stack: Any = None  # None: the model takes the flags of its stacks itself
 
+    @cached_property
     def defaults(self) -> Flags:
         """Every flag that has a default, with it."""
         configs = [cls.config_class for cls in (self.model, self.stack) if cls]
         return {entry.name: entry.default for config in configs for entry in catalogue(config) if entry.default is not MISSING}
 
     def full(self, flags: Mapping[str, Any]) -> Mapping[str, Any]:
-        return ChainMap(dict(flags), self.defaults())
+        return ChainMap(dict(flags), self.defaults)
 
     def build(self, flags: Flags) -> nn.Module:
         if self.stack is None:
@@ -117,10 +119,6 @@ class Family:
             return {}
         found = [parameter for name, parameter in model.named_parameters(remove_duplicate=False) if name in self.tie]
         return {'tie_word_embeddings': len(found) == 2 and found[0] is found[1]}
-
-
-def key_heads(full: Mapping[str, Any]) -> int:
-    return 1 if full['attn_one_kv_head'] else full['attn_kv_heads'] or full['heads']
 
 
 # what flags mean, where several values mean the same

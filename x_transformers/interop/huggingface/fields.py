@@ -134,6 +134,12 @@ def width(theirs: str, prefix: str = '', default: int = 4) -> Field:
     return Field((theirs,), lambda given: flags_of(dim_of(given), given[theirs]), fields_of)
 
 
+def key_heads(flags: Mapping[str, Any]) -> int:
+    """Key heads, whichever flag says how many."""
+    count: int = 1 if flags['attn_one_kv_head'] else flags['attn_kv_heads'] or flags['heads']
+    return count
+
+
 def dim_of(given: Given) -> int:
     """Width of the stream, under the names that it has."""
     return next(given.values[name] for name in ('hidden_size', 'd_model', 'n_embd') if name in given.values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from x_transformers.interop.huggingface.family import DECODER, LOGITS, NO_HEAD, Family
-from x_transformers.interop.huggingface.fields import ACTIVATIONS, Field, always, following, one_of, only, same, width
+from x_transformers.interop.huggingface.fields import ACTIVATIONS, Field, always, following, key_heads, one_of, only, same, width
 from x_transformers.interop.huggingface.rope import head_width, rotary
 from x_transformers.interop.huggingface.tensors import grouped_columns, grouped_rows, joined, norms, row
 
@@ -13,7 +13,11 @@ SIZES = (
     same('hidden_size', 'dim'),
     same('num_hidden_layers', 'depth'),
     same('num_attention_heads', 'heads'),
-    same('num_key_value_heads', 'attn_kv_heads'),
+    Field(
+        ('num_key_value_heads',),
+        lambda given: {'attn_kv_heads': given['num_key_value_heads']},
+        lambda flags: {'num_key_value_heads': key_heads(flags)},
+    ),
     width('intermediate_size'),
 )
 HEAD_WIDTH = Field(('head_dim',), lambda given: {'attn_dim_head': head_width(given)}, lambda flags: {'head_dim': flags['attn_dim_head']})
