@@ -125,6 +125,7 @@ VISION = Kind(lambda model: {'whole': first(model(IMAGE))}, lambda model: {'whol
 
 
 # ------------------------------------------------------------------------------------------------ the table
+# Where numbers are scaled on the way (positions, biases of T5), widths are powers of four, so that no bit is lost on the way back.
 
 NO_IDS = dict(bos_token_id=None, eos_token_id=None, pad_token_id=None)
 SHAPE = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4)
@@ -132,7 +133,7 @@ SIZES = SHAPE | NO_IDS | dict(vocab_size=TOKENS, max_position_embeddings=64)
 GROUPED = SIZES | dict(num_key_value_heads=2, rms_norm_eps=0.01)
 WIDE = GROUPED | dict(head_dim=6)
 GPT2 = NO_IDS | dict(vocab_size=TOKENS, n_embd=16, n_layer=2, n_head=4, n_positions=64)
-T5 = dict(vocab_size=TOKENS, d_model=16, d_kv=6, d_ff=24, num_layers=3, num_decoder_layers=2, num_heads=4, eos_token_id=None)
+T5 = dict(vocab_size=TOKENS, d_model=16, d_kv=4, d_ff=24, num_layers=3, num_decoder_layers=2, num_heads=4, eos_token_id=None)
 
 
 def rope(kind: str = 'default', **more: Any) -> dict[str, Any]:

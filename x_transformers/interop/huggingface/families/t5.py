@@ -37,6 +37,7 @@ def bias(theirs: str, ours: str) -> Row:
     return row(f'{theirs}.block.0.layer.0.SelfAttention.{name}', f'{ours}.rel_pos.{name}', times(lambda sizes: sizes['d'] ** -0.5))
 
 
+GATED = {'ff_glu': True, 'ff_glu_no_bias': True}
 ENC, DEC = 'encoder.attn_layers', 'decoder.net.attn_layers'
 
 T5 = Family(
@@ -59,12 +60,12 @@ T5 = Family(
             {
                 'relu': both(ff_relu=True),
                 'gelu': both(),
-                'gated-gelu': both(ff_glu=True, ff_gelu_tanh=True),
-                'gated-silu': both(ff_glu=True, ff_swish=True),
-                'gated-relu': both(ff_glu=True, ff_relu=True),
+                'gated-gelu': both(**GATED, ff_gelu_tanh=True),
+                'gated-silu': both(**GATED, ff_swish=True),
+                'gated-relu': both(**GATED, ff_relu=True),
             },
         ),
-        always(**both(max_seq_len=0, use_rmsnorm=True, norm_add_unit_offset=False, ff_no_bias=True, ff_glu_no_bias=True)),
+        always(**both(max_seq_len=0, use_rmsnorm=True, norm_add_unit_offset=False, ff_no_bias=True)),
         always(**both(attn_scale=1.0, rel_pos_bias=True), tie_token_emb=True),
         *side('layer_norm_epsilon', 'norm_eps'),
         *side('relative_attention_num_buckets', 'rel_pos_num_buckets'),
