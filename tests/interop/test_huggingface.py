@@ -12,6 +12,7 @@ import torch
 import transformers
 from family_cases import CASES, GROUPED, SIZES, Case, first, ids, rope
 from hub_configs import CONFIGS
+from safetensors.torch import save_file
 
 from x_transformers import AutoregressiveWrapper, Decoder, Encoder, TransformerWrapper, load
 from x_transformers.errors import CheckpointError, FlagError
@@ -103,6 +104,15 @@ def test_a_folder_is_read_as_theirs(tmp_path: Any) -> None:
     ours: Any = from_huggingface(tmp_path)
     assert torch.equal(ours(ids()), from_huggingface(theirs)(ids())) and ours.token_emb.emb.weight.dtype == torch.bfloat16
     assert from_huggingface(str(tmp_path), dtype=torch.float32).token_emb.emb.weight.dtype == torch.float32
+
+
+def test_a_folder_that_lacks_a_tensor_is_refused(tmp_path: Any) -> None:
+    theirs = llama()
+    theirs.save_pretrained(tmp_path)
+    kept = {name: tensor for name, tensor in theirs.state_dict().items() if name != 'model.layers.1.mlp.up_proj.weight'}
+    save_file(kept, tmp_path / 'model.safetensors', {'format': 'pt'})
+    with pytest.raises(CheckpointError, match=r'does not hold all of a LlamaForCausalLM; missing: model\.layers\.1\.mlp\.up_proj\.weight'):
+        from_huggingface(tmp_path)
 
 
 @pytest.mark.parametrize('name', CONFIGS)

@@ -55,7 +55,7 @@ def from_huggingface(source: Any, **loading: Any) -> nn.Module:
         config = loading.pop('config', None) or read_config(package, source, loading)
         family, architecture = kind_of(config)
         flags_of(package, family, architecture, given_by(config))
-        source = getattr(package, architecture).from_pretrained(source, config=config, **{'dtype': 'auto', **loading})
+        source = loaded(getattr(package, architecture), source, family, {'config': config, 'dtype': 'auto', **loading})
     elif loading:
         raise FlagError(f'{sorted(loading)[0]} says how a model is loaded, and {type(source).__name__} is there already; leave it out')
     theirs = source if isinstance(source, package.PreTrainedModel) else None
@@ -79,6 +79,16 @@ def read_config(package: Any, source: Any, loading: Mapping[str, Any]) -> Any:
         raise CheckpointError(
             f'{str(source)!r} is no folder with a model of transformers, and cannot be had from the Hub ({reason})'
         ) from error
+
+
+def loaded(cls: Any, source: Any, family: Family, loading: dict[str, Any]) -> Any:
+    """Their model, if all of it is there: what is missing they would draw at random."""
+    model, found = cls.from_pretrained(source, output_loading_info=True, **loading)
+    missing = family.with_body(cls.__name__, dict.fromkeys(found['missing_keys']))
+    lost = tuple(sorted(name for name in missing if not name.startswith(family.left_out)))
+    if lost:
+        raise CheckpointError(f'{str(source)!r} does not hold all of a {cls.__name__}; missing: {listed(lost)}')
+    return model
 
 
 def kind_of(config: Any, architecture: str | None = None) -> tuple[Family, str]:

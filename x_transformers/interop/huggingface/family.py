@@ -6,14 +6,14 @@ from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from x_transformers.flags import catalogue
 from x_transformers.interop.huggingface.fields import Field, Flags, Given, check_known, key_heads
 from x_transformers.interop.huggingface.rope import turned_width
-from x_transformers.interop.huggingface.tensors import Row, Sizes, Tensors
+from x_transformers.interop.huggingface.tensors import Row, Sizes
 from x_transformers.layers import Decoder, Encoder
 from x_transformers.models.transformer import TransformerWrapper
 from x_transformers.models.vision import ViTransformerWrapper
@@ -58,6 +58,7 @@ class Shape:
 DECODER, ENCODER = Shape(TransformerWrapper, Decoder), Shape(TransformerWrapper, Encoder)
 VISION, ENCODER_DECODER = Shape(ViTransformerWrapper, Encoder), Shape(XTransformer)
 
+T = TypeVar('T')
 Head = Callable[[Given], Flags]
 LOGITS: Head = lambda given: {}
 NO_HEAD: Head = lambda given: {'return_only_embed': True}
@@ -109,7 +110,7 @@ class Family:
         g = key_heads(full) if not side else h
         return {'e': full['dim'], 'h': h, 'g': g, 'r': h // g, 'd': d, **self.more_sizes(given)}
 
-    def with_body(self, architecture: str, tensors: Mapping[str, Tensor]) -> Tensors:
+    def with_body(self, architecture: str, tensors: Mapping[str, T]) -> dict[str, T]:
         """Tensors by the names that they have where there is a head; bodies alone leave out how they begin."""
         return {(self.body if self.heads[architecture] is NO_HEAD else '') + name: tensor for name, tensor in tensors.items()}
 
