@@ -14,7 +14,7 @@ from x_transformers.errors import FlagError
 from x_transformers.feedforward import FeedForward
 from x_transformers.layerscale import with_layerscale
 from x_transformers.norms import followed, norm_slots
-from x_transformers.plan import Plan
+from x_transformers.plan import Plan, spread
 from x_transformers.residuals import make_residual
 from x_transformers.shift import ShiftTokens, shifts_of
 from x_transformers.state import Fresh
@@ -61,7 +61,7 @@ class Layer(nn.ModuleList):
 def build_layer(index: int, plan: Plan, cfg: Any) -> Layer:
     """Norms, branch and residual of the built layer number `index`, from the tables of their files."""
     kind, shift = plan.kinds[index], plan.shifts[index]
-    branch = BRANCHES[kind](cfg, kind not in plan.kinds[:index])
+    branch = BRANCHES[kind](cfg, plan.kinds[:index].count(kind), plan.kinds.count(kind))
     if shift:
         if len(shifts_of(shift, cfg.causal)) > cfg.dim:
             raise FlagError(f'shift_tokens={shift} cuts dim={cfg.dim} features into more parts than there are; lower it')
@@ -73,22 +73,23 @@ def build_layer(index: int, plan: Plan, cfg: Any) -> Layer:
     return Layer(norms, with_layerscale(branch, cfg), make_residual(cfg, kind, index), cfg.adaptive_norms, shares_norm)
 
 
-def self_attention(cfg: Any, first: bool) -> nn.Module:
-    """Self-attention; the first one has no values to mix in."""
+def self_attention(cfg: Any, number: int, count: int) -> nn.Module:
+    """Self-attention number `number` of `count`; the first one has no values to mix in."""
     return Attention(
         replace(
             cfg.attn,
             prefix='attn_',
+            max_attend_past=spread('attn_max_attend_past', cfg.attn.max_attend_past, count, 'self-attentions')[number],
             carries_scores=cfg.residual_attn,
             shares_values=cfg.add_value_residual,
-            learned_value_residual_mix=cfg.add_value_residual and cfg.learned_value_residual_mix and not first,
+            learned_value_residual_mix=cfg.add_value_residual and cfg.learned_value_residual_mix and number > 0,
             qkv_receive_diff_residuals=cfg.qkv_receive_diff_residuals,
             zero_init_output=cfg.zero_init_branch_output or cfg.attn.zero_init_output,
         )
     )
 
 
-def cross_attention(cfg: Any, first: bool) -> nn.Module:
+def cross_attention(cfg: Any, number: int, count: int) -> nn.Module:
     return Attention(
         replace(
             cfg.cross_attn,
@@ -101,7 +102,7 @@ def cross_attention(cfg: Any, first: bool) -> nn.Module:
     )
 
 
-def feed_forward(cfg: Any, first: bool) -> nn.Module:
+def feed_forward(cfg: Any, number: int, count: int) -> nn.Module:
     branch = FeedForward(replace(cfg.ff, zero_init_output=cfg.zero_init_branch_output or cfg.ff.zero_init_output))
     return Scale(0.5, branch) if cfg.macaron else branch
 

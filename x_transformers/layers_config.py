@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from x_transformers.attention.attention import RESIDUAL_ATTENTION
 from x_transformers.attention.config import AttentionConfig
 from x_transformers.attention.keys import SharedValueFlags
 from x_transformers.context import ContextFlags
 from x_transformers.feedforward import FeedForwardConfig
-from x_transformers.flags import Rules, demands, excludes, flag, group
+from x_transformers.flags import Rules, demands, excludes, flag, group, quote
 from x_transformers.layerscale import LayerScaleFlags
 from x_transformers.norms import NormFlags
 from x_transformers.plan import PlanFlags
@@ -19,6 +19,17 @@ from x_transformers.residuals import ResidualFlags
 from x_transformers.running import RunFlags
 from x_transformers.shift import ShiftFlags
 from x_transformers.skips import SkipFlags
+
+
+def windows_agree(cfg: Any, prefix: str) -> str | None:
+    """Scores that are handed on are of the keys that the layer before remembers."""
+    windows = cfg.attn.max_attend_past
+    if not cfg.residual_attn or not isinstance(windows, tuple) or len(set(windows)) == 1:
+        return None
+    return (
+        f'{quote(cfg, prefix, "residual_attn", "attn_max_attend_past")} cannot be combined: scores are handed on of all keys, and layers '
+        'with different windows remember different ones. Give all one window, or leave one out.'
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +71,7 @@ class LayersConfig(
     ff: FeedForwardConfig = group(FeedForwardConfig, 'ff_', shares=('dim',))
 
     rules: ClassVar[Rules] = (
+        windows_agree,
         demands('ff_dim_out', lambda c: c.ff.dim_out == c.dim, 'in a layer stack every branch is as wide as the stream. Leave it out.'),
         demands('attn_dim_out', lambda c: c.attn.dim_out == c.dim, 'in a layer stack every branch is as wide as the stream. Leave it out.'),
         *(

@@ -249,10 +249,10 @@ def checked_order(order: Any, built: int) -> tuple[int, ...]:
     return tuple(i % built for i in order)
 
 
-def spread(name: str, value: Any, built: int) -> tuple[Any, ...]:
-    """A value per built layer from one value, or from a tuple of as many."""
+def spread(name: str, value: Any, built: int, kind: str = 'layers') -> tuple[Any, ...]:
+    """A value per built layer (of a kind) from one value, or from a tuple of as many."""
     if not isinstance(value, (tuple, list)):
         return (value,) * built
     if len(value) != built:
-        raise FlagError(f'{name}={tuple(value)!r} has {len(value)} entries; expected one for each of the {built} layers, or a single value')
+        raise FlagError(f'{name}={tuple(value)!r} has {len(value)} entries; expected one for each of the {built} {kind}, or a single value')
     return tuple(value)

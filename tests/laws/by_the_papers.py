@@ -48,6 +48,7 @@ def stack_by_the_papers(
         inputs = [each if added is None else each + added for each in inputs]
         first = stack.layers[at - at % block][0][0] if cfg.parallel_block_one_norm else norms[0]
         inputs = [norm(cfg, first, each, condition) if norms_first(cfg) else each for each in inputs]
+        handed['number'] = kinds[:at].count('a')
         y = run_branch(stack, kinds[at], at, branch, inputs, context, context_pos, condition, handed)
         y = norm(cfg, norms[1], y, condition) if cfg.sandwich_norm else y
         dual = dual + cfg.resi_dual_scale * y
@@ -276,6 +277,11 @@ def queries_keys_values(cfg: Any, module: Any, x: Tensor, sources: list[Tensor],
     return q, k, v
 
 
+def of_layer(value: Any, handed: dict[str, Any]) -> Any:
+    """What a flag says of this self-attention."""
+    return value[handed.get('number', 0)] if isinstance(value, tuple) else value
+
+
 def turned(cfg: Any, attn: Any, t: Tensor, pos: Tensor, sign: int) -> Tensor:
     """2104.09864, equation 34, in complex numbers: pair k times e^(i m theta_k); xPos (2212.10554) stretches queries, shrinks keys."""
     dim = cfg.rotary_emb_dim or max(attn.dim_head // 2, 2)
@@ -351,12 +357,12 @@ def scores(
     if kind == 'a':
         sim = torch.cat((sim[..., :lead], sim[..., lead:] + bias(stack, cfg, module, x, handed['pos'])), dim=-1)
     sim = softclamp(sim, cfg.logit_softclamp_value) if cfg.softclamp_logits else sim
-    n = x.shape[1]
+    n, window = x.shape[1], of_layer(cfg.max_attend_past, handed)
     if kind == 'a':
         hidden = torch.zeros(n, lead + n, dtype=torch.bool)
         for i in range(n):
             for j in range(n):
-                too_far = cfg.max_attend_past is not None and i - j > cfg.max_attend_past
+                too_far = window is not None and i - j > window
                 hidden[i, lead + j] = too_far or (stack.config.causal and j > i)
         sim = sim.masked_fill(hidden, LOWEST)
         sim = sim + contextual(cfg, attend.cope, q, sim, hidden) if cfg.use_cope else sim

@@ -149,6 +149,9 @@ TOGETHER = {  # flags that meet in one formula
         'parallel_block': True, 'parallel_block_one_norm': True, 'cross_attend': True, 'shift_tokens': 1, 'reinject_input': True,
         'unet_skips': True, 'gate_residual': True,
     },
+    'windows of their own, rotary, memory keys': {
+        'attn_max_attend_past': (3, None), 'rotary_pos_emb': True, 'attn_num_mem_kv': 1, 'attn_kv_heads': 2,
+    },
     'RMS norms with an epsilon': {'use_rmsnorm': True, 'norm_eps': 0.1},
     'streams, skips, adaptive norm': {'num_residual_streams': 3, 'unet_skips': True, 'use_adaptive_rmsnorm': True, 'depth': 3},
     'streams split for queries, keys and values, shifted, scaled, injected': {

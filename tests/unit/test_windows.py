@@ -183,3 +183,21 @@ def test_a_model_with_a_window_generates_what_it_generates_without_a_state() -> 
     ragged = model.generate(prompt, 12, temperature=0.0, prompt_lens=torch.tensor([250, 290]))
     assert torch.equal(ragged[1], whole[1])
     assert torch.equal(ragged[:1], model.generate(prompt[:1, :250], 12, temperature=0.0))
+
+
+def test_each_layer_remembers_no_more_than_its_own_window() -> None:
+    torch.manual_seed(0)
+    stack = Decoder(dim=16, depth=3, heads=2, attn_dim_head=8, attn_max_attend_past=(4, None, 200), alibi_pos_bias=True).double().eval()
+    x = torch.randn(2, 400, 16, dtype=torch.float64)
+    outs, state = [], None
+    with torch.no_grad():
+        whole, alike = stack(x), Decoder(**{**stack.config.keywords(), 'attn_max_attend_past': None}).double().eval()
+        alike.load_state_dict(stack.state_dict())
+        for at in range(0, 400, 50):
+            out, state = stack(x[:, at : at + 50], state=state, return_state=True)
+            outs.append(out)
+    torch.testing.assert_close(torch.cat(outs, dim=1), whole)
+    assert not torch.allclose(whole, alike(x))
+    attentions = [layer for layer, kind in zip(state.layers, stack.layer_types, strict=True) if kind == 'a']
+    most = lambda window: window + 2 * ring.SPARE
+    assert attentions[1].length == 400 and attentions[0].length <= most(4) and attentions[2].length <= most(200)

@@ -20,7 +20,7 @@ from x_transformers.attention.project import absorb_queries, expand_values, l2no
 from x_transformers.attention.sight import Remembered, sight
 from x_transformers.attention.windowed import InBlocks
 from x_transformers.call import Call, Depth
-from x_transformers.errors import InputError
+from x_transformers.errors import FlagError, InputError, quoted
 from x_transformers.flags import configured
 from x_transformers.norms import RMSNorm, Unchanged
 from x_transformers.positions.cope import CoPE
@@ -57,6 +57,8 @@ class Attention(Storable, nn.Module):
         source = cfg.dim_context or cfg.dim
         self.heads, self.kv_heads, self.causal = h, g, cfg.causal
         self.kind = 'c' if cfg.cross else 'a'
+        if isinstance(cfg.max_attend_past, tuple):
+            raise FlagError(f'max_attend_past={quoted(cfg.max_attend_past)} has windows of several layers, and this is one; give a number')
         self.rule = KeyRule(cfg.causal, cfg.max_attend_past)
 
         self.qk_norm_q_scale = nn.Parameter(torch.ones(h, 1, d)) if cfg.qk_norm and cfg.qk_norm_dim_scale else None

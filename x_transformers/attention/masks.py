@@ -19,12 +19,13 @@ class MaskFlags(Config):
     """What attention may look at."""
 
     causal: bool = flag(False, 'Tokens see only themselves and what came before.', example={'causal': True})
-    max_attend_past: int | None = flag(
+    max_attend_past: int | tuple[int | None, ...] | None = flag(
         None,
-        'Tokens see no further back than this (sliding window); causal ones at a cost linear in the length.',
+        'Tokens see no further back than this, at linear cost if causal; a tuple gives each self-attention its own.',
         paper='2004.05150',
         scope='self',
         example={'max_attend_past': 3},
+        per_layer=True,
         at_least=0,
     )
 

@@ -62,7 +62,7 @@ def fits(value: Any, kind: Any) -> bool:
     origin = typing.get_origin(kind) or kind
     if origin is tuple:
         inner = typing.get_args(kind)[:1]
-        return isinstance(value, (tuple, list)) and all(fits(v, k) for v in value for i in inner for k in union(i)[:1])
+        return isinstance(value, (tuple, list)) and all(any(fits(v, k) for k in union(i)) for v in value for i in inner)
     if origin is Callable:
         return callable(value)
     if origin is typing.Literal:

@@ -51,6 +51,10 @@ MISUSES: dict[str, Misuse] = {
         'run whole blocks'),
     'two scales of scores': Misuse(FlagError, lambda: decoder(attn_qk_norm=True, attn_scale=0.5),
         'attn_scale', 'attn_scale=0.5 cannot be combined with attn_qk_norm=True', 'is attn_qk_norm_scale', 'Leave attn_scale out'),
+    'scores handed on between windows': Misuse(
+        FlagError, lambda: decoder(depth=2, residual_attn=True, attn_max_attend_past=(3, None)),
+        'residual_attn', 'residual_attn=True and attn_max_attend_past=(3, None) cannot be combined', 'remember different ones',
+        'Give all one window'),
     'ALiBi and dynamic bias': Misuse(FlagError, lambda: decoder(alibi_pos_bias=True, dynamic_pos_bias=True),
         'alibi_pos_bias', 'alibi_pos_bias=True and dynamic_pos_bias=True', 'they fill the same place', 'Keep one'),
     'T5 and dynamic bias': Misuse(FlagError, lambda: decoder(rel_pos_bias=True, dynamic_pos_bias=True),
