@@ -137,26 +137,33 @@ def window() -> Field:
 
 def windows(
     *also: str,
+    switch: str | None = None,
     field: str = 'sliding_window',
     flag: str = 'attn_max_attend_past',
     to: Callable[[int], int] = before,
     back: Callable[[int], int] = counted,
 ) -> Field:
-    """A window in some layers, as `layer_types` says; `also`: fields that say the same and are not asked."""
+    """A window in some layers, as `layer_types` says.
+
+    also: fields that say the same and are not asked. switch: the field without which there are no windows.
+    """
 
     def flags_of(given: Given) -> Flags:
         kinds = given['layer_types']
         unknown = sorted({*kinds} - {LOCAL, GLOBAL})
         if unknown:
             raise given.refuse('layer_types', unknown[0], f'{LOCAL!r} or {GLOBAL!r}')
+        if LOCAL in kinds and given[field] is None:
+            raise given.refuse(field, None, f'a width, for there are layers of {LOCAL!r}')
         reach = to(given[field]) if LOCAL in kinds else None
         return {flag: uniform(tuple(reach if kind == LOCAL else None for kind in kinds))}
 
     def fields_of(flags: Mapping[str, Any]) -> Flags:
         widths = [back(reach) for reach in reaches_of(flags, flag) if reach is not None]
-        return {'layer_types': kinds_of(flags, flag), **({field: widths[0]} if widths else {})}
+        said = {'layer_types': kinds_of(flags, flag), **({} if switch is None else {switch: bool(widths)})}
+        return {**said, field: widths[0]} if widths else said
 
-    return Field(('layer_types', field, *also), flags_of, fields_of)
+    return Field(('layer_types', field, *also, *([] if switch is None else [switch])), flags_of, fields_of)
 
 
 def reaches_of(flags: Mapping[str, Any], flag: str) -> tuple[int | None, ...]:

@@ -22,7 +22,7 @@ from x_transformers.interop.huggingface.fields import always, following
 from x_transformers.interop.huggingface.rope import head_width, rotary, windows
 from x_transformers.interop.huggingface.tensors import row
 
-WINDOWS = windows('use_sliding_window', 'max_window_layers')
+WINDOWS = windows('max_window_layers', switch='use_sliding_window')
 SHARED = (*SIZES, PLAIN_GAINS, *GATED, NO_FF_BIAS, rotary(), WINDOWS, ATTENTION_DROPOUT, TIED)
 
 QWEN2 = Family(
