@@ -186,12 +186,14 @@ CASES: dict[str, Case] = {
         'Gemma3ForCausalLM',
         WIDE | windows(query_pre_attn_scalar=5, num_hidden_layers=3, layer_types=[LOCAL, GLOBAL, LOCAL]) | TWO_BASES,
     ),
+    'phi': Case(DECODER, 'PhiForCausalLM', SIZES | rope(partial_rotary_factor=0.5) | dict(num_key_value_heads=2)),
     'phi3': Case(DECODER, 'Phi3ForCausalLM', GROUPED | windows() | rope(partial_rotary_factor=0.5)),
     'phi3, longrope': Case(DECODER, 'Phi3ForCausalLM', GROUPED | rope('longrope', **FACTORS) | ORIGINAL),
     'gpt_neox': Case(DECODER, 'GPTNeoXForCausalLM', SIZES | rope(partial_rotary_factor=0.5)),
     'gpt_neox, in turn': Case(
         DECODER, 'GPTNeoXForCausalLM', SIZES | rope(partial_rotary_factor=1.0) | dict(use_parallel_residual=False, attention_bias=False)
     ),
+    'gptj': Case(DECODER, 'GPTJForCausalLM', GPT2 | dict(rotary_dim=2)),
     'bert': Case(ENCODER, 'BertForMaskedLM', SIZES),
     'bert, untied': Case(ENCODER, 'BertForMaskedLM', SIZES | dict(tie_word_embeddings=False, hidden_act='relu')),
     'bert, body': Case(ENCODER, 'BertModel', SIZES | dict(hidden_act='gelu_new')),

@@ -61,6 +61,7 @@ VISION, ENCODER_DECODER = Shape(ViTransformerWrapper, Encoder), Shape(XTransform
 T = TypeVar('T')
 Head = Callable[[Given], Flags]
 LOGITS: Head = lambda given: {}
+BIASED_LOGITS: Head = lambda given: {'logits_bias': True}
 NO_HEAD: Head = lambda given: {'return_only_embed': True}
 
 

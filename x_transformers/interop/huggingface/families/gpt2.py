@@ -17,6 +17,15 @@ from x_transformers.interop.huggingface.fields import (
 from x_transformers.interop.huggingface.tensors import cut, norms, row, times, transposed
 
 QKV = tuple('attn_layers.layers.{2l}.1.' + name for name in ('to_q', 'to_k', 'to_v'))
+SIZES = (
+    same('vocab_size', 'num_tokens'),
+    same('n_positions', 'max_seq_len'),
+    same('n_embd', 'dim'),
+    same('n_layer', 'depth'),
+    same('n_head', 'heads'),
+    width('n_inner'),
+    following(attn_dim_head=lambda given: given['n_embd'] // given['n_head']),
+)
 
 GPT2 = Family(
     name='gpt2',
@@ -25,13 +34,7 @@ GPT2 = Family(
     heads={'GPT2LMHeadModel': LOGITS, 'GPT2Model': NO_HEAD},
     body='transformer.',
     fields=(
-        same('vocab_size', 'num_tokens'),
-        same('n_positions', 'max_seq_len'),
-        same('n_embd', 'dim'),
-        same('n_layer', 'depth'),
-        same('n_head', 'heads'),
-        width('n_inner'),
-        following(attn_dim_head=lambda given: given['n_embd'] // given['n_head']),
+        *SIZES,
         always(norm_bias=True, norm_add_unit_offset=False, attn_qkv_bias=True, attn_out_bias=True),
         same('layer_norm_epsilon', 'norm_eps'),
         one_of('activation_function', ACTIVATIONS),
