@@ -97,7 +97,7 @@ class Call:
     padding: Tensor | None = None  # (b, n) bool: True where no token is, only left padding
     attn_mask: Tensor | None = None  # broadcastable to (b, h, i, j) bool
     attn_bias: Tensor | None = None  # broadcastable to (b, h, i, j), added to the scores
-    rotation: Rotation | None = None  # turns of the queries and of the new keys
+    rotation: Rotation | tuple[Rotation, ...] | None = None  # turns of the queries and of the new keys; of each rotary embedding
     context_rotation: Rotation | None = None
     bias: DistanceBias | None = None  # the relative position bias that all layers share
     condition: Tensor | None = None  # (b, 1|n, dim_condition) what adaptive norms and scales follow

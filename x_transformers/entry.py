@@ -120,7 +120,7 @@ def context_span(given: Inputs, state: StackState | None) -> tuple[Tensor | None
 
 def rotations(
     stack: Any, given: Inputs, queries: Span, keys: Span, context: Span | None, new: int, device: torch.device
-) -> tuple[Rotation | None, Rotation | None]:
+) -> tuple[Any, Rotation | None]:
     """Turns for self-attention, and for cross-attention where the context has positions."""
     rotary = stack.rotary_pos_emb
     if rotary is None:

@@ -15,6 +15,7 @@ from x_transformers.feedforward import FeedForward
 from x_transformers.layerscale import with_layerscale
 from x_transformers.norms import followed, norm_slots
 from x_transformers.plan import Plan, spread
+from x_transformers.positions.flags import rotary_of
 from x_transformers.residuals import make_residual
 from x_transformers.shift import ShiftTokens, shifts_of
 from x_transformers.state import Fresh
@@ -80,6 +81,7 @@ def self_attention(cfg: Any, number: int, count: int) -> nn.Module:
             cfg.attn,
             prefix='attn_',
             max_attend_past=spread('attn_max_attend_past', cfg.attn.max_attend_past, count, 'self-attentions')[number],
+            rotary=rotary_of(cfg, number, count),
             carries_scores=cfg.residual_attn,
             shares_values=cfg.add_value_residual,
             learned_value_residual_mix=cfg.add_value_residual and cfg.learned_value_residual_mix and number > 0,

@@ -86,7 +86,7 @@ class AttentionLayers(Storable, nn.Module):
         self.stream_emb = nn.Parameter(torch.zeros(cfg.num_residual_streams, cfg.dim)) if cfg.num_residual_streams > 1 else None
         self.run_layer = recomputed if cfg.checkpoint else as_it_is
         self.layers = nn.ModuleList(build_layer(index, self.plan, cfg) for index in range(len(self.plan.kinds)))
-        self.rotary_pos_emb = make_rotary(cfg)
+        self.rotary_pos_emb = make_rotary(cfg, self.num_attn_layers)
         self.rel_pos = make_bias(cfg)
         if self.rel_pos is not None and not self.num_attn_layers:
             on = next(name for name in ('rel_pos_bias', 'dynamic_pos_bias', 'alibi_pos_bias') if getattr(cfg, name))

@@ -245,7 +245,7 @@ def attention(stack: Any, kind: str, module: Any, inputs: list[Tensor], context:
     q_pos = handed['pos']
     k_pos = q_pos if kind == 'a' else context_pos
     if stack.rotary_pos_emb is not None and k_pos is not None:
-        q, k = (turned(stack.config, cfg, t, pos, sign) for t, pos, sign in ((q, q_pos, 1), (k, k_pos, -1)))
+        q, k = (turned(stack.config, cfg, t, pos, sign, handed) for t, pos, sign in ((q, q_pos, 1), (k, k_pos, -1)))
     v = torch.exp(softclamp(v, cfg.laser_softclamp_value)) if cfg.laser else v
     k, v, lead = with_lead(cfg, module, k, v)
     k, v = (t[:, [r % g for r in range(h)]] for t in (k, v))  # query head r shares key head r mod g
@@ -282,14 +282,15 @@ def of_layer(value: Any, handed: dict[str, Any]) -> Any:
     return value[handed.get('number', 0)] if isinstance(value, tuple) else value
 
 
-def turned(cfg: Any, attn: Any, t: Tensor, pos: Tensor, sign: int) -> Tensor:
+def turned(cfg: Any, attn: Any, t: Tensor, pos: Tensor, sign: int, handed: dict[str, Any]) -> Tensor:
     """2104.09864, equation 34, in complex numbers: pair k times e^(i m theta_k); xPos (2212.10554) stretches queries, shrinks keys."""
     dim = cfg.rotary_emb_dim or max(attn.dim_head // 2, 2)
     dim += dim % 2
-    base = cfg.rotary_base * (cfg.rotary_base_rescale_factor ** (dim / max(dim - 2, 1)))
+    scaling = of_layer(cfg.rotary_scaling, handed)
+    base = of_layer(cfg.rotary_base, handed) * (cfg.rotary_base_rescale_factor ** (dim / max(dim - 2, 1)))
     pair = torch.arange(dim // 2, dtype=torch.float64)
     theta = (1 / base ** (2 * pair / dim)).float().double()  # a buffer in single precision
-    theta, grown = scaled_frequencies(cfg.rotary_scaling, theta, base) if cfg.rotary_scaling else (theta, 1.0)
+    theta, grown = scaled_frequencies(scaling, theta, base) if scaling else (theta, 1.0)
     angles = pos[..., None] * theta / cfg.rotary_interpolation_factor
     size = torch.full_like(angles, grown)
     if cfg.rotary_xpos:

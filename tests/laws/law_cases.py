@@ -149,8 +149,10 @@ TOGETHER = {  # flags that meet in one formula
         'parallel_block': True, 'parallel_block_one_norm': True, 'cross_attend': True, 'shift_tokens': 1, 'reinject_input': True,
         'unet_skips': True, 'gate_residual': True,
     },
-    'windows of their own, rotary, memory keys': {
-        'attn_max_attend_past': (3, None), 'rotary_pos_emb': True, 'attn_num_mem_kv': 1, 'attn_kv_heads': 2,
+    'windows of their own, memory keys': {'attn_max_attend_past': (3, None), 'attn_num_mem_kv': 1, 'attn_kv_heads': 2},
+    'windows and frequencies of their own': {
+        'attn_max_attend_past': (3, None, 3), 'rotary_pos_emb': True, 'rotary_base': (50.0, 1e4, 50.0), 'rotary_half_split': True,
+        'rotary_scaling': (None, {'kind': 'linear', 'factor': 4.0}, None), 'depth': 3,
     },
     'RMS norms with an epsilon': {'use_rmsnorm': True, 'norm_eps': 0.1},
     'streams, skips, adaptive norm': {'num_residual_streams': 3, 'unet_skips': True, 'use_adaptive_rmsnorm': True, 'depth': 3},

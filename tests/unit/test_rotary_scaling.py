@@ -11,7 +11,7 @@ import torch
 
 from x_transformers import AutoregressiveWrapper, Decoder, Encoder, TransformerWrapper
 from x_transformers.call import Span
-from x_transformers.errors import DecodeError
+from x_transformers.errors import DecodeError, InputError
 from x_transformers.positions.rotary import RotaryEmbedding, apply_rotary_pos_emb
 
 CPU = torch.device('cpu')
@@ -100,3 +100,32 @@ def test_dynamic_frequencies_are_not_decoded_in_pieces_but_generate() -> None:
     for _ in range(8):
         tokens = torch.cat((tokens, model.net(tokens)[:, -1:].argmax(dim=-1)), dim=1)
     assert torch.equal(written, tokens[:, 3:])
+
+
+def of_its_own() -> Any:
+    torch.manual_seed(0)
+    scaling = ({'kind': 'linear', 'factor': 4.0}, None, None)
+    flags = {'rotary_base': (1e4, 100.0, 100.0), 'rotary_scaling': scaling, 'attn_max_attend_past': (None, 3, 3)}
+    return Decoder(dim=16, depth=3, heads=2, attn_dim_head=8, rotary_pos_emb=True, **flags).double().eval()
+
+
+def test_layers_share_the_frequencies_that_are_alike() -> None:
+    stack = of_its_own()
+    assert [name for name in stack.state_dict() if 'inv_freq' in name] == ['rotary_pos_emb.0.inv_freq', 'rotary_pos_emb.1.inv_freq']
+    np.testing.assert_allclose(stack.rotary_pos_emb[0].inv_freq, np.array([1, 1e-2]) / 4)
+    np.testing.assert_allclose(stack.rotary_pos_emb[1].inv_freq, [1, 1e-1])
+    assert [layer.branch.config.rotary for layer in stack.layers[::2]] == [0, 1, 1]
+
+
+def test_keys_that_a_caller_put_back_turn_by_the_frequencies_of_their_layer() -> None:
+    stack, x = of_its_own(), torch.randn(2, 6, 16, dtype=torch.float64)
+    _, seen = stack(x[:, :5], return_hiddens=True)
+    for each in seen.attn_intermediates:
+        each.cached_kv = tuple(t.clone() for t in each.cached_kv)
+    torch.testing.assert_close(stack(x[:, 5:], cache=seen), stack(x)[:, 5:])
+
+
+def test_ready_angles_are_of_one_embedding() -> None:
+    stack = of_its_own()
+    with pytest.raises(InputError, match='layers have frequencies of their own'):
+        stack(torch.randn(1, 3, 16).double(), rotary_pos_emb=stack.rotary_pos_emb[0].forward_from_seq_len(3))

@@ -103,7 +103,7 @@ class Attention(Storable, nn.Module):
             return attend_alone(self, x, *args, **inputs)
         x, *sources = self.views(x)
         hidden, state = (state.hidden, state.inner) if isinstance(state, Beside) else (None, Fresh() if state is None else state)
-        rotation = call.context_rotation if self.config.cross else call.rotation
+        rotation = self.own(call.context_rotation if self.config.cross else call.rotation)
         keys, records, seen = self.remember(x, sources, rotation, call, state, depth)
         scored = sight(self, x, keys, call, depth, seen)
         q = self.queries(x)
@@ -169,6 +169,10 @@ class Attention(Storable, nn.Module):
         return t if scale is None else t * scale
 
     # ------------------------------------------------------------------ place
+
+    def own(self, rotation: Any) -> Rotation | None:
+        """Of the rotations of a call, that of this layer."""
+        return rotation if rotation is None or self.config.rotary is None else rotation[self.config.rotary]
 
     def place(self, t: Tensor, turn: Turn, factor: Tensor | None = None) -> Tensor:
         """Rotary positions for `t` (b, h, n, d); only the last heads where `turned_heads` says so."""
@@ -247,8 +251,9 @@ class Attention(Storable, nn.Module):
         """Values as weights meet them."""
         return laser_values(v, self.config.laser_softclamp_value) if self.config.laser else v
 
-    def rebuilt(self, pair: tuple[Tensor, Tensor | None], turn: Turn | None) -> Remembered:
+    def rebuilt(self, pair: tuple[Tensor, Tensor | None], rotation: Rotation | None) -> Remembered:
         """What is remembered, from keys and values (or latents) as `show` gives them out."""
+        turn = None if rotation is None else rotation.keys
         if self.to_latent_kv is not None and not self.absorbs(turn):
             pair = self.keys_and_values(pair[0], pair[0], pair)
         records = self.with_lead(self.kept(pair, turn))

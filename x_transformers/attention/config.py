@@ -29,6 +29,7 @@ class AttentionConfig(
     prefix: str = ''  # of its public names in a layer stack
     cross: bool = False  # decided by the place in a layer stack: keys come from a context
     carries_scores: bool = False  # decided by the layer stack: residual attention hands scores to the next layer
+    rotary: int | None = None  # decided by the layer stack: which of several rotary embeddings turns it
     shares_values: bool = False  # decided by the layer stack: the first layer hands its values to the later ones
 
     positional = (

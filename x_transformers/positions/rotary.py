@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from x_transformers.call import Span
 from x_transformers.errors import FlagError, InputError, quoted
@@ -157,6 +157,21 @@ class RotaryEmbedding(Exact):
         middle = (q_pos.amin(dim=-1, keepdim=True) + q_pos.amax(dim=-1, keepdim=True)) // 2
         ahead, behind = self.decay(q_pos - middle), self.decay(middle - keys.positions(device))
         return Rotation(q, k, self.by_feature(ahead), self.by_feature(behind))
+
+
+class RotaryEmbeddings(nn.ModuleList):
+    """Those of a stack whose layers have frequencies of their own; each attention knows its number."""
+
+    scale = None  # no xPos
+
+    @property
+    def why_not_decode(self) -> str | None:
+        parts: Any = self
+        return next((why for each in parts if (why := each.why_not_decode)), None)
+
+    def rotation(self, *spans: Any) -> tuple[Rotation, ...]:
+        parts: Any = self
+        return tuple(each.rotation(*spans) for each in parts)
 
 
 def double(device: torch.device) -> torch.dtype:

@@ -95,6 +95,8 @@ MISUSES: dict[str, Misuse] = {
         'rotary_interpolation_factor', 'rotary_interpolation_factor=0.5', 'at least 1 (it divides positions)'),
     'halves of nothing': Misuse(FlagError, lambda: decoder(rotary_half_split=True),
         'rotary_half_split', 'rotary_half_split=True', 'it is about rotary positions', 'Set rotary_pos_emb=True'),
+    'bases of fewer layers': Misuse(FlagError, lambda: decoder(depth=3, rotary_pos_emb=True, rotary_base=(10.0, 20.0)),
+        'rotary_base', 'rotary_base=(10.0, 20.0) has 2 entries', 'one for each of the 3 self-attentions'),
     'a base below one': Misuse(FlagError, lambda: decoder(rotary_pos_emb=True, rotary_base=0.5),
         'rotary_base', 'rotary_base=0.5', 'at least 1'),
     'a scaling of no kind': Misuse(FlagError, lambda: decoder(rotary_pos_emb=True, rotary_scaling={'type': 'yarn'}),

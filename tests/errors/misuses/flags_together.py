@@ -55,6 +55,10 @@ MISUSES: dict[str, Misuse] = {
         FlagError, lambda: decoder(depth=2, residual_attn=True, attn_max_attend_past=(3, None)),
         'residual_attn', 'residual_attn=True and attn_max_attend_past=(3, None) cannot be combined', 'remember different ones',
         'Give all one window'),
+    'frequencies by layer that look at a context': Misuse(
+        FlagError, lambda: decoder(depth=2, cross_attend=True, rotary_pos_emb=True, rotary_base=(10.0, 20.0)),
+        'rotary_base', 'rotary_base=(10.0, 20.0) cannot be combined with cross_attend=True', 'only self-attentions have',
+        'Give one for all'),
     'ALiBi and dynamic bias': Misuse(FlagError, lambda: decoder(alibi_pos_bias=True, dynamic_pos_bias=True),
         'alibi_pos_bias', 'alibi_pos_bias=True and dynamic_pos_bias=True', 'they fill the same place', 'Keep one'),
     'T5 and dynamic bias': Misuse(FlagError, lambda: decoder(rel_pos_bias=True, dynamic_pos_bias=True),
