@@ -151,7 +151,8 @@ def llama(fields: dict[str, Any]) -> Case:
 ORIGINAL = {'original_max_position_embeddings': 16}
 FACTORS = ORIGINAL | dict(short_factor=[1.0, 1.5], long_factor=[1.0, 1.5])
 LOCAL, GLOBAL = 'sliding_attention', 'full_attention'
-TWO_BASES = {'rope_parameters': {kind: {'rope_type': 'default', 'rope_theta': base} for kind, base in ((LOCAL, 10.0), (GLOBAL, 100.0))}}
+SCALED = {'rope_type': 'linear', 'rope_theta': 100.0, 'factor': 3.0}
+TWO_WAYS = {'rope_parameters': {LOCAL: {'rope_type': 'default', 'rope_theta': 10.0}, GLOBAL: SCALED}}
 CAPPED = windows(query_pre_attn_scalar=5, attn_logit_softcapping=2.0, final_logit_softcapping=3.0)
 
 CASES: dict[str, Case] = {
@@ -184,7 +185,7 @@ CASES: dict[str, Case] = {
     'gemma3': Case(
         DECODER,
         'Gemma3ForCausalLM',
-        WIDE | windows(query_pre_attn_scalar=5, num_hidden_layers=3, layer_types=[LOCAL, GLOBAL, LOCAL]) | TWO_BASES,
+        WIDE | windows(query_pre_attn_scalar=5, num_hidden_layers=3, layer_types=[LOCAL, GLOBAL, LOCAL]) | TWO_WAYS,
     ),
     'phi': Case(DECODER, 'PhiForCausalLM', SIZES | rope(partial_rotary_factor=0.5) | dict(num_key_value_heads=2)),
     'phi3': Case(DECODER, 'Phi3ForCausalLM', GROUPED | windows() | rope(partial_rotary_factor=0.5)),
@@ -201,7 +202,7 @@ CASES: dict[str, Case] = {
     'modernbert, otherwise': Case(
         ENCODER,
         'ModernBertForMaskedLM',
-        SIZES | dict(local_attention=4, norm_bias=True, attention_bias=True, mlp_bias=True, classifier_bias=True) | TWO_BASES,
+        SIZES | dict(local_attention=4, norm_bias=True, attention_bias=True, mlp_bias=True, classifier_bias=True) | TWO_WAYS,
     ),
     't5': Case(PAIR, 'T5ForConditionalGeneration', T5),
     't5, gated': Case(PAIR, 'T5ForConditionalGeneration', T5 | dict(feed_forward_proj='gated-gelu', relative_attention_num_buckets=8)),

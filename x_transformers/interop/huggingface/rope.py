@@ -46,34 +46,38 @@ def turned_width(flags: Mapping[str, Any]) -> int:
 
 
 def layered_rotary(window: str = 'attn_max_attend_past') -> Field:
-    """`rope_parameters` for each kind of layer, with or without the flag `window`: bases may differ, scaling may not."""
+    """`rope_parameters` for each kind of layer, those with the flag `window` and those without."""
 
     def flags_of(given: Given) -> Flags:
         said = {kind: dict(given['rope_parameters'][kind]) for kind in sorted({*given['layer_types']})}
         bases = {kind: float(values.pop('rope_theta')) for kind, values in said.items()}
-        scalings = [scaling_of(given, values) for values in said.values()]
-        if any(scaling != scalings[0] for scaling in scalings):
-            raise given.refuse('rope_parameters', given['rope_parameters'], f'one scaling for {GLOBAL} and {LOCAL}')
-        base = uniform(tuple(bases[kind] for kind in given['layer_types']))
-        turned = {'rotary_pos_emb': True, 'rotary_half_split': True, 'rotary_emb_dim': head_width(given)}
-        return {**turned, 'rotary_base': base, 'rotary_scaling': scalings[0]}
+        scalings = {kind: scaling_of(given, values) for kind, values in said.items()}
+        said_by = {'rotary_base': bases, 'rotary_scaling': scalings}
+        return {
+            'rotary_pos_emb': True,
+            'rotary_half_split': True,
+            'rotary_emb_dim': head_width(given),
+            **{name: uniform(tuple(values[kind] for kind in given['layer_types'])) for name, values in said_by.items()},
+        }
 
     def fields_of(flags: Mapping[str, Any]) -> Flags:
-        base, kinds = flags['rotary_base'], kinds_of(flags, window)
-        bases = dict(zip(kinds, base if isinstance(base, tuple) else (base,) * len(kinds)))
-        usual = next(iter(bases.values()))
-        return {
-            'rope_parameters': {
-                kind: {'rope_theta': bases.get(kind, usual), **said_of(flags['rotary_scaling'])} for kind in (GLOBAL, LOCAL)
-            }
-        }
+        base, scaling = by_layer(flags, 'rotary_base'), by_layer(flags, 'rotary_scaling')
+        said = {kind: {'rope_theta': base[at], **said_of(scaling[at])} for at, kind in enumerate(kinds_of(flags, window))}
+        usual = next(iter(said.values()))  # for a kind of layer that there is not
+        return {'rope_parameters': {GLOBAL: usual, LOCAL: usual, **said}}
 
     return Field(('rope_parameters',), flags_of, fields_of)
 
 
 def uniform(values: tuple[Any, ...]) -> Any:
     """One value for all layers, where they agree."""
-    return values[0] if len({*values}) == 1 else values
+    return values[0] if all(value == values[0] for value in values) else values
+
+
+def by_layer(flags: Mapping[str, Any], name: str) -> tuple[Any, ...]:
+    """The value that each self-attention has."""
+    value = flags[name]
+    return value if isinstance(value, tuple) else (value,) * flags['depth']
 
 
 def scaling_of(given: Given, said: dict[str, Any]) -> Flags | None:
@@ -159,17 +163,13 @@ def windows(
         return {flag: uniform(tuple(reach if kind == LOCAL else None for kind in kinds))}
 
     def fields_of(flags: Mapping[str, Any]) -> Flags:
-        widths = [back(reach) for reach in reaches_of(flags, flag) if reach is not None]
+        widths = [back(reach) for reach in by_layer(flags, flag) if reach is not None]
         said = {'layer_types': kinds_of(flags, flag), **({} if switch is None else {switch: bool(widths)})}
         return {**said, field: widths[0]} if widths else said
 
     return Field(('layer_types', field, *also, *([] if switch is None else [switch])), flags_of, fields_of)
 
 
-def reaches_of(flags: Mapping[str, Any], flag: str) -> tuple[int | None, ...]:
-    reach = flags[flag]
-    return reach if isinstance(reach, tuple) else (reach,) * flags['depth']
-
-
 def kinds_of(flags: Mapping[str, Any], flag: str) -> list[str]:
-    return [GLOBAL if reach is None else LOCAL for reach in reaches_of(flags, flag)]
+    """What `layer_types` calls layers with and without a window."""
+    return [GLOBAL if reach is None else LOCAL for reach in by_layer(flags, flag)]
