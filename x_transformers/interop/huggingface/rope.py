@@ -52,17 +52,17 @@ def layered_rotary(window: str = 'attn_max_attend_past') -> Field:
         said = {kind: dict(given['rope_parameters'][kind]) for kind in sorted({*given['layer_types']})}
         bases = {kind: float(values.pop('rope_theta')) for kind, values in said.items()}
         scalings = {kind: scaling_of(given, values) for kind, values in said.items()}
-        said_by = {'rotary_base': bases, 'rotary_scaling': scalings}
         return {
             'rotary_pos_emb': True,
             'rotary_half_split': True,
             'rotary_emb_dim': head_width(given),
-            **{name: uniform(tuple(values[kind] for kind in given['layer_types'])) for name, values in said_by.items()},
+            'rotary_base': uniform(tuple(bases[kind] for kind in given['layer_types'])),
+            'rotary_scaling': uniform(tuple(scalings[kind] for kind in given['layer_types'])),
         }
 
     def fields_of(flags: Mapping[str, Any]) -> Flags:
         base, scaling = by_layer(flags, 'rotary_base'), by_layer(flags, 'rotary_scaling')
-        said = {kind: {'rope_theta': base[at], **said_of(scaling[at])} for at, kind in enumerate(kinds_of(flags, window))}
+        said: dict[str, Flags] = {kind: {'rope_theta': base[at], **said_of(scaling[at])} for at, kind in enumerate(kinds_of(flags, window))}
         usual = next(iter(said.values()))  # for a kind of layer that there is not
         return {'rope_parameters': {GLOBAL: usual, LOCAL: usual, **said}}
 
