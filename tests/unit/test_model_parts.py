@@ -379,3 +379,14 @@ def test_a_loss_is_one_graph(stack: dict[str, Any]) -> None:
     given = {'embed_ids': {'keys': IDS[:, 1:]}}
     compiled = torch.compile(model, fullgraph=True, backend='eager')
     torch.testing.assert_close(compiled(IDS, **given), model(IDS, **given))
+
+
+def test_tied_logits_may_have_a_bias_of_their_own() -> None:
+    model = net(tie_embedding=True, logits_bias=True, emb_scale=3.0, logits_softclamp_value=2.0)
+    assert model.to_logits.bias.shape == (9,) and torch.all(model.to_logits.bias == 0)
+    nn.init.normal_(model.to_logits.bias)
+    z = 3 * model.token_emb(IDS) + model.pos_emb(IDS)
+    x = model(IDS, return_embeddings=True)
+    torch.testing.assert_close(x, model.attn_layers(z))
+    logits = x @ model.token_emb.emb.weight.t() + model.to_logits.bias
+    torch.testing.assert_close(model(IDS), 2 * torch.tanh(logits / 2))
