@@ -37,13 +37,13 @@ class Case:
     fields: dict[str, Any]
 
     def made(self) -> Any:
-        """Every parameter a random number of some size."""
+        """Every parameter a random number of some size, of few bits: gains that are offsets from one come back as they were."""
         torch.manual_seed(0)
         cls = getattr(transformers, self.model)
         model = cls(cls.config_class(**self.fields))
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter.normal_(std=0.3)
+                parameter.normal_(std=0.3).mul_(1024).round_().div_(1024)
         return model.eval()
 
 
@@ -182,6 +182,7 @@ CASES: dict[str, Case] = {
     'gemma': Case(DECODER, 'GemmaForCausalLM', WIDE | dict(num_key_value_heads=1)),
     'gemma2': Case(DECODER, 'Gemma2ForCausalLM', WIDE | CAPPED),
     'gemma2, uncapped': Case(DECODER, 'Gemma2ForCausalLM', WIDE | CAPPED | dict(attn_logit_softcapping=None, final_logit_softcapping=None)),
+    'gemma2, body': Case(BODY, 'Gemma2Model', WIDE | CAPPED),
     'gemma3': Case(
         DECODER,
         'Gemma3ForCausalLM',

@@ -20,6 +20,7 @@ from x_transformers.models.vision import ViTransformerWrapper
 from x_transformers.norms import LAYER_NORM_EPS
 from x_transformers.training.encoder_decoder import XTransformer
 
+OF_THE_HEAD = ('logits_softclamp_value', 'tie_embedding')
 HOW_IT_RUNS = ('attn_flash', 'cross_attn_flash', 'checkpoint', 'attn_z_loss_weight')  # the same numbers, made otherwise
 
 
@@ -88,7 +89,7 @@ class Family:
             flags.update(field.flags(given))
         flags.update(self.heads[architecture](given))
         if flags.get('return_only_embed'):
-            flags.pop('tie_embedding', None)
+            flags = {name: value for name, value in flags.items() if name not in OF_THE_HEAD}
         return flags
 
     @property

@@ -10,7 +10,6 @@ from x_transformers.interop.huggingface.families.llama import (
     ATTENTION_DROPOUT,
     EMBEDDINGS,
     FEED_FORWARD,
-    GATED,
     GATES,
     HEAD_WIDTH,
     NO_FF_BIAS,
@@ -24,12 +23,14 @@ from x_transformers.interop.huggingface.fields import ACTIVATIONS, Field, Flags,
 from x_transformers.interop.huggingface.rope import layered_rotary, rotary, windows
 from x_transformers.interop.huggingface.tensors import norms, plus, row
 
+TANH = {'gelu_pytorch_tanh': ACTIVATIONS['gelu_pytorch_tanh'], **ACTIVATIONS}  # of several names of a function, theirs first
 SCALED = following(emb_scale=lambda given: given['hidden_size'] ** 0.5)
 SHARED = (
     *SIZES,
     HEAD_WIDTH,
     *RMS,
     NO_FF_BIAS,
+    always(ff_glu=True),
     ATTENTION_BIAS,
     ATTENTION_DROPOUT,
     TIED,
@@ -43,14 +44,14 @@ GEMMA = Family(
     shape=DECODER,
     heads={'GemmaForCausalLM': LOGITS, 'GemmaModel': NO_HEAD},
     body='model.',
-    fields=(*SHARED, *GATED, rotary()),
+    fields=(*SHARED, one_of('hidden_act', TANH), rotary()),
     rows=(*EMBEDDINGS, *ATTENTION, *FEED_FORWARD),
 )
 
 SANDWICHED = (
     *SHARED,
-    always(ff_glu=True, sandwich_norm=True),
-    one_of('hidden_activation', ACTIVATIONS),
+    always(sandwich_norm=True),
+    one_of('hidden_activation', TANH),
     nothing('hidden_act'),  # its older name, which nobody reads
     windows(),
     same('query_pre_attn_scalar', 'attn_scale', to=lambda width: width**-0.5, back=lambda scale: round(scale**-2)),
