@@ -271,19 +271,22 @@ def test_a_tensor_without_a_place_is_refused() -> None:
         from_huggingface(theirs)
 
 
-NOT_SAID: dict[str, tuple[Any, dict[str, Any], str]] = {
-    'flags of ours': (Decoder, {'attn_head_scale': True}, 'attn_head_scale is True and would be False'),
-    'memories': (Decoder, {'attn_num_mem_kv': 2}, 'attn_num_mem_kv is 2 and would be 0'),
-    'an encoder of another kind': (Encoder, {'macaron': True}, 'macaron is True and would be False'),
+NOT_SAID: dict[str, tuple[Any, dict[str, Any], str | None, str]] = {  # a stack, its flags, a family or any: what is named
+    'a flag of ours': (Decoder, {'attn_head_scale': True}, None, 'attn_head_scale is True and would be False'),
+    'memories': (Decoder, {'attn_num_mem_kv': 2}, None, 'attn_num_mem_kv is 2 and would be 0'),
+    'another encoder': (Encoder, {'macaron': True}, None, 'macaron is True and would be False'),
+    'windows by layer': (Decoder, {'attn_max_attend_past': (None, 3)}, 'mistral', r'attn_max_attend_past is \(None, 3\) and would be'),
+    'bases by layer': (Decoder, {'rotary_pos_emb': True, 'rotary_base': (10.0, 20.0)}, 'phi3', r'rotary_base is \(10.0, 20.0\) and would'),
+    'heads that are no share': (Decoder, {'heads': 3}, 'gpt2', 'attn_dim_head is 8 and would be 5'),
 }
 
 
 @pytest.mark.parametrize('name', NOT_SAID)
 def test_what_no_config_can_say_is_refused_by_name(name: str) -> None:
-    stack, flags, said = NOT_SAID[name]
-    model = TransformerWrapper(num_tokens=8, max_seq_len=8, attn_layers=stack(dim=16, depth=1, heads=2, attn_dim_head=8, **flags))
+    stack, flags, family, said = NOT_SAID[name]
+    flags = {'dim': 16, 'depth': 2, 'heads': 2, 'attn_dim_head': 8, **flags}
     with pytest.raises(FlagError, match=said):
-        to_huggingface(model)
+        to_huggingface(TransformerWrapper(num_tokens=8, max_seq_len=8, attn_layers=stack(**flags)), family)
 
 
 def test_families_that_do_not_exist_and_models_of_another_shape_are_refused() -> None:

@@ -33,6 +33,8 @@ def rotary(partial: bool = False) -> Field:
         return {**turned, 'rotary_base': float(said.pop('rope_theta')), 'rotary_scaling': scaling_of(given, said)}
 
     def fields_of(flags: Mapping[str, Any]) -> Flags:
+        if isinstance(flags['rotary_base'], tuple) or isinstance(flags['rotary_scaling'], tuple):
+            return {}  # for one layer and another there is no word
         share = {'partial_rotary_factor': turned_width(flags) / flags['attn_dim_head']} if partial else {}
         return {'rope_parameters': {'rope_theta': flags['rotary_base'], **share, **said_of(flags['rotary_scaling'])}}
 
@@ -130,8 +132,9 @@ def head_width(given: Given) -> int:
     return given.get('head_dim') or given['hidden_size'] // given['num_attention_heads']
 
 
-before: Callable[[int], int] = lambda width: width - 1  # their windows count the token that looks, ours how far it sees back
-counted: Callable[[int], int] = lambda reach: reach + 1
+# their windows count the token that looks, ours how far it sees back; for one layer and another there is no word
+before: Callable[[Any], Any] = lambda width: width - 1
+counted: Callable[[Any], Any] = lambda reach: None if isinstance(reach, tuple) else reach + 1
 
 
 def window() -> Field:

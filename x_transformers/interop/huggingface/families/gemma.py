@@ -4,20 +4,7 @@ windows. Gemma 3 (2503.19786): norms of queries and keys, two bases of rotary po
 
 from __future__ import annotations
 
-from x_transformers.interop.huggingface.families.llama import (
-    ATTENTION,
-    ATTENTION_BIAS,
-    ATTENTION_DROPOUT,
-    EMBEDDINGS,
-    FEED_FORWARD,
-    GATES,
-    HEAD_WIDTH,
-    NO_FF_BIAS,
-    QK_NORM,
-    RMS,
-    SIZES,
-    TIED,
-)
+from x_transformers.interop.huggingface.families import llama
 from x_transformers.interop.huggingface.family import DECODER, LOGITS, NO_HEAD, Family
 from x_transformers.interop.huggingface.fields import ACTIVATIONS, Field, Flags, always, following, nothing, one_of, only, same
 from x_transformers.interop.huggingface.rope import layered_rotary, rotary, windows
@@ -26,14 +13,14 @@ from x_transformers.interop.huggingface.tensors import norms, plus, row
 TANH = {'gelu_pytorch_tanh': ACTIVATIONS['gelu_pytorch_tanh'], **ACTIVATIONS}  # of several names of a function, theirs first
 SCALED = following(emb_scale=lambda given: given['hidden_size'] ** 0.5)
 SHARED = (
-    *SIZES,
-    HEAD_WIDTH,
-    *RMS,
-    NO_FF_BIAS,
+    *llama.SIZES,
+    llama.HEAD_WIDTH,
+    *llama.RMS,
+    llama.NO_FF_BIAS,
     always(ff_glu=True),
-    ATTENTION_BIAS,
-    ATTENTION_DROPOUT,
-    TIED,
+    llama.ATTENTION_BIAS,
+    llama.ATTENTION_DROPOUT,
+    llama.TIED,
     SCALED,
     only('use_bidirectional_attention', None, False),
 )
@@ -45,7 +32,7 @@ GEMMA = Family(
     heads={'GemmaForCausalLM': LOGITS, 'GemmaModel': NO_HEAD},
     body='model.',
     fields=(*SHARED, one_of('hidden_act', TANH), rotary()),
-    rows=(*EMBEDDINGS, *ATTENTION, *FEED_FORWARD),
+    rows=(*llama.EMBEDDINGS, *llama.ATTENTION, *llama.FEED_FORWARD),
 )
 
 SANDWICHED = (
@@ -63,11 +50,11 @@ SANDWICHED = (
     ),
 )
 SANDWICHED_ROWS = (
-    *EMBEDDINGS,
-    *ATTENTION,
+    *llama.EMBEDDINGS,
+    *llama.ATTENTION,
     *norms('model.layers.{l}.post_attention_layernorm', 'attn_layers.layers.{2l}.0.1', gain='g'),
     *norms('model.layers.{l}.pre_feedforward_layernorm', 'attn_layers.layers.{2l+1}.0.0', gain='g'),
-    *GATES,
+    *llama.GATES,
     *norms('model.layers.{l}.post_feedforward_layernorm', 'attn_layers.layers.{2l+1}.0.1', gain='g'),
 )
 
@@ -95,7 +82,7 @@ GEMMA3 = Family(
     fields=(
         *SANDWICHED,
         layered_rotary(),
-        *QK_NORM,
+        *llama.QK_NORM,
         nothing('_sliding_window_pattern', 'sliding_window_pattern'),  # layer_types says it
     ),
     rows=(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from x_transformers.interop.huggingface.families.llama import ATTENTION_BIAS, ATTENTION_DROPOUT, TIED
+from x_transformers.interop.huggingface.families import llama
 from x_transformers.interop.huggingface.family import DECODER, LOGITS, NO_HEAD, Family
 from x_transformers.interop.huggingface.fields import ACTIVATIONS, always, following, nothing, one_of, same, training_only, width
 from x_transformers.interop.huggingface.rope import head_width, rotary
@@ -27,10 +27,10 @@ GPT_NEOX = Family(
         same('layer_norm_eps', 'norm_eps'),
         one_of('use_parallel_residual', {True: {'parallel_block': True}, False: {}}),
         rotary(partial=True),
-        ATTENTION_BIAS,
-        ATTENTION_DROPOUT,
+        llama.ATTENTION_BIAS,
+        llama.ATTENTION_DROPOUT,
         training_only('hidden_dropout'),
-        TIED,
+        llama.TIED,
         nothing('classifier_dropout', 'is_decoder'),
     ),
     rows=(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from x_transformers.interop.huggingface.families.gpt2 import SIZES
-from x_transformers.interop.huggingface.families.llama import TIED
+from x_transformers.interop.huggingface.families import gpt2, llama
 from x_transformers.interop.huggingface.family import BIASED_LOGITS, DECODER, NO_HEAD, Family
 from x_transformers.interop.huggingface.fields import ACTIVATIONS, always, one_of, same, training_only
 from x_transformers.interop.huggingface.tensors import norms, row
@@ -15,7 +14,7 @@ GPTJ = Family(
     heads={'GPTJForCausalLM': BIASED_LOGITS, 'GPTJModel': NO_HEAD},
     body='transformer.',
     fields=(
-        *SIZES,
+        *gpt2.SIZES,
         same('layer_norm_epsilon', 'norm_eps'),
         always(norm_bias=True, norm_add_unit_offset=False, parallel_block=True, parallel_block_one_norm=True, rotary_pos_emb=True),
         same('rotary_dim', 'rotary_emb_dim'),
@@ -23,7 +22,7 @@ GPTJ = Family(
         same('embd_pdrop', 'emb_dropout'),
         same('attn_pdrop', 'attn_dropout'),
         training_only('resid_pdrop'),
-        TIED,
+        llama.TIED,
     ),
     rows=(
         row('transformer.wte.weight', 'token_emb.emb.weight'),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from x_transformers.interop.huggingface.families.llama import ATTENTION_BIAS, ATTENTION_DROPOUT
+from x_transformers.interop.huggingface.families import llama
 from x_transformers.interop.huggingface.family import ENCODER, NO_HEAD, Family
 from x_transformers.interop.huggingface.fields import (
     ACTIVATION_MODULES,
@@ -57,8 +57,8 @@ MODERNBERT = Family(
         same('norm_eps', 'norm_eps'),
         layered_rotary(WINDOW),
         windows(field='local_attention', flag=WINDOW, to=lambda width: width // 2, back=lambda reach: 2 * reach),
-        ATTENTION_BIAS,
-        ATTENTION_DROPOUT,
+        llama.ATTENTION_BIAS,
+        llama.ATTENTION_DROPOUT,
         same('embedding_dropout', 'emb_dropout'),
         same('mlp_dropout', 'ff_dropout'),
         nothing('tie_word_embeddings', 'decoder_bias', 'classifier_bias', 'classifier_activation'),  # said by the head

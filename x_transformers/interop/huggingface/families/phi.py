@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from x_transformers.interop.huggingface.families.llama import ATTENTION_DROPOUT, SIZES, TIED
+from x_transformers.interop.huggingface.families import llama
 from x_transformers.interop.huggingface.family import BIASED_LOGITS, DECODER, NO_HEAD, Family
 from x_transformers.interop.huggingface.fields import ACTIVATIONS, always, following, one_of, only, same, training_only
 from x_transformers.interop.huggingface.rope import head_width, rotary
@@ -15,7 +15,7 @@ PHI = Family(
     heads={'PhiForCausalLM': BIASED_LOGITS, 'PhiModel': NO_HEAD},
     body='model.',
     fields=(
-        *SIZES,
+        *llama.SIZES,
         following(attn_dim_head=head_width),
         one_of('hidden_act', ACTIVATIONS),
         always(norm_bias=True, norm_add_unit_offset=False, attn_qkv_bias=True, attn_out_bias=True),
@@ -23,10 +23,10 @@ PHI = Family(
         always(parallel_block=True, parallel_block_one_norm=True),
         rotary(partial=True),
         only('qk_layernorm', False),
-        ATTENTION_DROPOUT,
+        llama.ATTENTION_DROPOUT,
         same('embd_pdrop', 'emb_dropout'),
         training_only('resid_pdrop'),
-        TIED,
+        llama.TIED,
     ),
     rows=(
         row('model.embed_tokens.weight', 'token_emb.emb.weight'),

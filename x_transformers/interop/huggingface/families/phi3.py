@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from x_transformers.interop.huggingface.families.llama import (
-    ATTENTION_DROPOUT,
-    EMBEDDINGS,
-    GATED,
-    NO_FF_BIAS,
-    PLAIN_GAINS,
-    RMS,
-    SIZES,
-    TIED,
-)
+from collections.abc import Mapping
+from typing import Any
+
+from x_transformers.interop.huggingface.families import llama
 from x_transformers.interop.huggingface.family import DECODER, LOGITS, NO_HEAD, Family
-from x_transformers.interop.huggingface.fields import Field, following, same, training_only
+from x_transformers.interop.huggingface.fields import Field, Flags, following, same, training_only
 from x_transformers.interop.huggingface.rope import head_width, rotary, window
 from x_transformers.interop.huggingface.tensors import cut, grouped_columns, grouped_rows, halves, joined, norms, reversed_order, row
 
-# what the scaling of positions says again
-ORIGINAL_LENGTH = Field(
-    ('original_max_position_embeddings',),
-    lambda given: {},
-    lambda flags: {'original_max_position_embeddings': (flags['rotary_scaling'] or {}).get('original_length', flags['max_seq_len'])},
-)
+
+def original_length(flags: Mapping[str, Any]) -> Flags:
+    """What the scaling of positions says again."""
+    scaling = flags['rotary_scaling']
+    return {
+        'original_max_position_embeddings': scaling['original_length'] if 'original_length' in (scaling or ()) else flags['max_seq_len']
+    }
+
 
 PHI3 = Family(
     name='phi3',
@@ -31,22 +27,22 @@ PHI3 = Family(
     heads={'Phi3ForCausalLM': LOGITS, 'Phi3Model': NO_HEAD},
     body='model.',
     fields=(
-        *SIZES,
+        *llama.SIZES,
         following(attn_dim_head=head_width),
-        *RMS,
-        PLAIN_GAINS,
-        *GATED,
-        NO_FF_BIAS,
+        *llama.RMS,
+        llama.PLAIN_GAINS,
+        *llama.GATED,
+        llama.NO_FF_BIAS,
         rotary(partial=True),
-        ORIGINAL_LENGTH,
+        Field(('original_max_position_embeddings',), lambda given: {}, original_length),
         window(),
-        ATTENTION_DROPOUT,
+        llama.ATTENTION_DROPOUT,
         same('embd_pdrop', 'emb_dropout'),
         training_only('resid_pdrop'),
-        TIED,
+        llama.TIED,
     ),
     rows=(
-        *EMBEDDINGS,
+        *llama.EMBEDDINGS,
         *norms('model.layers.{l}.input_layernorm', 'attn_layers.layers.{2l}.0.0', gain='g'),
         row(
             'model.layers.{l}.self_attn.qkv_proj.weight',

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from x_transformers.interop.huggingface.families.llama import (
-    ATTENTION,
-    ATTENTION_BIAS,
-    ATTENTION_DROPOUT,
-    EMBEDDINGS,
-    FEED_FORWARD,
-    GATED,
-    HEAD_WIDTH,
-    NO_FF_BIAS,
-    PLAIN_GAINS,
-    QK_NORM,
-    RMS,
-    SIZES,
-    TIED,
-)
+from x_transformers.interop.huggingface.families import llama
 from x_transformers.interop.huggingface.family import DECODER, LOGITS, NO_HEAD, Family
 from x_transformers.interop.huggingface.fields import always, following
 from x_transformers.interop.huggingface.rope import head_width, rotary, windows
 from x_transformers.interop.huggingface.tensors import row
 
 WINDOWS = windows('max_window_layers', switch='use_sliding_window')
-SHARED = (*SIZES, PLAIN_GAINS, *GATED, NO_FF_BIAS, rotary(), WINDOWS, ATTENTION_DROPOUT, TIED)
+SHARED = (*llama.SIZES, llama.PLAIN_GAINS, *llama.GATED, llama.NO_FF_BIAS, rotary(), WINDOWS, llama.ATTENTION_DROPOUT, llama.TIED)
 
 QWEN2 = Family(
     name='qwen2',
@@ -33,11 +19,11 @@ QWEN2 = Family(
     body='model.',
     fields=(
         *SHARED,
-        *RMS,
+        *llama.RMS,
         always(attn_qkv_bias=True),
         following(attn_dim_head=head_width),
     ),
-    rows=(*EMBEDDINGS, *ATTENTION, *FEED_FORWARD),
+    rows=(*llama.EMBEDDINGS, *llama.ATTENTION, *llama.FEED_FORWARD),
 )
 
 QWEN3 = Family(
@@ -48,16 +34,16 @@ QWEN3 = Family(
     body='model.',
     fields=(
         *SHARED,
-        HEAD_WIDTH,
-        *RMS,
-        *QK_NORM,
-        ATTENTION_BIAS,
+        llama.HEAD_WIDTH,
+        *llama.RMS,
+        *llama.QK_NORM,
+        llama.ATTENTION_BIAS,
     ),
     rows=(
-        *EMBEDDINGS,
-        *ATTENTION,
+        *llama.EMBEDDINGS,
+        *llama.ATTENTION,
         row('model.layers.{l}.self_attn.q_norm.weight', 'attn_layers.layers.{2l}.1.q_rmsnorm.g'),
         row('model.layers.{l}.self_attn.k_norm.weight', 'attn_layers.layers.{2l}.1.k_rmsnorm.g'),
-        *FEED_FORWARD,
+        *llama.FEED_FORWARD,
     ),
 )
