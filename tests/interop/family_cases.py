@@ -130,18 +130,15 @@ VISION = Kind(lambda model: {'whole': first(model(IMAGE))}, lambda model: {'whol
 NO_IDS = dict(bos_token_id=None, eos_token_id=None, pad_token_id=None)
 SHAPE = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4)
 SIZES = SHAPE | NO_IDS | dict(vocab_size=TOKENS, max_position_embeddings=64)
-GROUPED = SIZES | dict(num_key_value_heads=2, rms_norm_eps=0.01)
+GROUPED = SIZES | dict(num_key_value_heads=2, rms_norm_eps=0.01, attention_dropout=0.1)
 WIDE = GROUPED | dict(head_dim=6)
 GPT2 = NO_IDS | dict(vocab_size=TOKENS, n_embd=16, n_layer=2, n_head=4, n_positions=64)
 T5 = dict(vocab_size=TOKENS, d_model=16, d_kv=4, d_ff=24, num_layers=3, num_decoder_layers=2, num_heads=4, eos_token_id=None)
+TIED, UNTIED, BIASED = dict(tie_word_embeddings=True), dict(tie_word_embeddings=False), dict(attention_bias=True)
 
 
 def rope(kind: str = 'default', **more: Any) -> dict[str, Any]:
     return {'rope_parameters': {'rope_type': kind, 'rope_theta': 100.0, **more}}
-
-
-def windows(**more: Any) -> dict[str, Any]:
-    return {'sliding_window': 4, **more}
 
 
 def llama(fields: dict[str, Any]) -> Case:
@@ -150,21 +147,28 @@ def llama(fields: dict[str, Any]) -> Case:
 
 ORIGINAL = {'original_max_position_embeddings': 16}
 FACTORS = ORIGINAL | dict(short_factor=[1.0, 1.5], long_factor=[1.0, 1.5])
+HALF, WHOLE = rope(partial_rotary_factor=0.5), rope(partial_rotary_factor=1.0)
 LOCAL, GLOBAL = 'sliding_attention', 'full_attention'
-SCALED = {'rope_type': 'linear', 'rope_theta': 100.0, 'factor': 3.0}
-TWO_WAYS = {'rope_parameters': {LOCAL: {'rope_type': 'default', 'rope_theta': 10.0}, GLOBAL: SCALED}}
-CAPPED = windows(query_pre_attn_scalar=5, attn_logit_softcapping=2.0, final_logit_softcapping=3.0)
+TWO_WAYS = {
+    'rope_parameters': {
+        LOCAL: {'rope_type': 'default', 'rope_theta': 10.0},
+        GLOBAL: {'rope_type': 'linear', 'rope_theta': 100.0, 'factor': 3.0},
+    }
+}
+WINDOW = dict(sliding_window=4)
+CAPPED = WINDOW | dict(query_pre_attn_scalar=5, attn_logit_softcapping=2.0, final_logit_softcapping=3.0)
+UNCAPPED = dict(attn_logit_softcapping=None, final_logit_softcapping=None)
 
 CASES: dict[str, Case] = {
     'gpt2': Case(DECODER, 'GPT2LMHeadModel', GPT2),
     'gpt2, otherwise': Case(
         DECODER,
         'GPT2LMHeadModel',
-        GPT2 | dict(n_inner=40, activation_function='relu', layer_norm_epsilon=0.1, scale_attn_weights=False, tie_word_embeddings=False),
+        GPT2 | UNTIED | dict(n_inner=40, activation_function='relu', layer_norm_epsilon=0.1, scale_attn_weights=False, attn_pdrop=0.3),
     ),
-    'gpt2, body': Case(BODY, 'GPT2Model', GPT2),
+    'gpt2, body': Case(BODY, 'GPT2Model', GPT2 | dict(embd_pdrop=0.2)),
     'llama': llama(dict(num_key_value_heads=4)),
-    'llama, otherwise': llama(dict(head_dim=6, attention_bias=True, mlp_bias=True, tie_word_embeddings=True, hidden_act='gelu') | rope()),
+    'llama, otherwise': llama(TIED | BIASED | rope() | dict(head_dim=6, mlp_bias=True, hidden_act='gelu')),
     'llama, linear': llama(rope('linear', factor=3.0)),
     # their cache keeps keys that were turned before the sequence outgrew its length, and a padded row is as long as the longest
     'llama, dynamic': Case(UNPADDED, 'LlamaForCausalLM', GROUPED | rope('dynamic', factor=3.0) | dict(max_position_embeddings=8)),
@@ -174,38 +178,70 @@ CASES: dict[str, Case] = {
     ),
     'llama 3': llama(rope('llama3', factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, **ORIGINAL)),
     'llama, body': Case(BODY, 'LlamaModel', GROUPED),
-    'mistral': Case(DECODER, 'MistralForCausalLM', GROUPED | windows()),
-    'mistral, no window': Case(DECODER, 'MistralForCausalLM', GROUPED | windows(sliding_window=None)),
+    'mistral': Case(DECODER, 'MistralForCausalLM', GROUPED | WINDOW),
+    'mistral, no window': Case(DECODER, 'MistralForCausalLM', GROUPED | TIED | dict(sliding_window=None)),
     'qwen2': Case(DECODER, 'Qwen2ForCausalLM', GROUPED),
-    'qwen2, windows': Case(DECODER, 'Qwen2ForCausalLM', GROUPED | windows(use_sliding_window=True, max_window_layers=1)),
+    'qwen2, windows': Case(DECODER, 'Qwen2ForCausalLM', GROUPED | TIED | WINDOW | dict(use_sliding_window=True, max_window_layers=1)),
     'qwen3': Case(DECODER, 'Qwen3ForCausalLM', WIDE),
-    'gemma': Case(DECODER, 'GemmaForCausalLM', WIDE | dict(num_key_value_heads=1)),
+    'qwen3, otherwise': Case(DECODER, 'Qwen3ForCausalLM', WIDE | TIED | BIASED),
+    'gemma': Case(DECODER, 'GemmaForCausalLM', WIDE),
+    'gemma, otherwise': Case(DECODER, 'GemmaForCausalLM', WIDE | UNTIED | BIASED | dict(num_key_value_heads=1)),
     'gemma2': Case(DECODER, 'Gemma2ForCausalLM', WIDE | CAPPED),
-    'gemma2, uncapped': Case(DECODER, 'Gemma2ForCausalLM', WIDE | CAPPED | dict(attn_logit_softcapping=None, final_logit_softcapping=None)),
+    'gemma2, otherwise': Case(DECODER, 'Gemma2ForCausalLM', WIDE | CAPPED | UNCAPPED | UNTIED | BIASED),
     'gemma2, body': Case(BODY, 'Gemma2Model', WIDE | CAPPED),
-    'gemma3': Case(
+    'gemma3': Case(DECODER, 'Gemma3ForCausalLM', WIDE | CAPPED | UNCAPPED | dict(num_hidden_layers=6)),
+    'gemma3, otherwise': Case(DECODER, 'Gemma3ForCausalLM', WIDE | CAPPED | UNTIED | BIASED | TWO_WAYS | dict(layer_types=[GLOBAL, LOCAL])),
+    'phi': Case(DECODER, 'PhiForCausalLM', SIZES | HALF),
+    'phi, otherwise': Case(
         DECODER,
-        'Gemma3ForCausalLM',
-        WIDE | windows(query_pre_attn_scalar=5, num_hidden_layers=3, layer_types=[LOCAL, GLOBAL, LOCAL]) | TWO_WAYS,
+        'PhiForCausalLM',
+        SIZES | WHOLE | TIED | dict(num_key_value_heads=2, layer_norm_eps=0.1, attention_dropout=0.1, embd_pdrop=0.2),
     ),
-    'phi': Case(DECODER, 'PhiForCausalLM', SIZES | rope(partial_rotary_factor=0.5) | dict(num_key_value_heads=2)),
-    'phi3': Case(DECODER, 'Phi3ForCausalLM', GROUPED | windows() | rope(partial_rotary_factor=0.5)),
-    'phi3, longrope': Case(DECODER, 'Phi3ForCausalLM', GROUPED | rope('longrope', **FACTORS) | ORIGINAL),
-    'gpt_neox': Case(DECODER, 'GPTNeoXForCausalLM', SIZES | rope(partial_rotary_factor=0.5)),
-    'gpt_neox, in turn': Case(
-        DECODER, 'GPTNeoXForCausalLM', SIZES | rope(partial_rotary_factor=1.0) | dict(use_parallel_residual=False, attention_bias=False)
+    'phi3': Case(DECODER, 'Phi3ForCausalLM', GROUPED | WINDOW | HALF | dict(embd_pdrop=0.2)),
+    'phi3, longrope': Case(DECODER, 'Phi3ForCausalLM', GROUPED | TIED | ORIGINAL | rope('longrope', **FACTORS)),
+    'gpt_neox': Case(DECODER, 'GPTNeoXForCausalLM', SIZES | HALF),
+    'gpt_neox, otherwise': Case(
+        DECODER,
+        'GPTNeoXForCausalLM',
+        SIZES
+        | WHOLE
+        | TIED
+        | dict(use_parallel_residual=False, attention_bias=False, layer_norm_eps=0.1, hidden_act='relu', attention_dropout=0.1),
     ),
     'gptj': Case(DECODER, 'GPTJForCausalLM', GPT2 | dict(rotary_dim=2)),
+    'gptj, otherwise': Case(
+        DECODER, 'GPTJForCausalLM', GPT2 | TIED | dict(rotary_dim=4, n_inner=40, layer_norm_epsilon=0.1, embd_pdrop=0.2, attn_pdrop=0.3)
+    ),
     'bert': Case(ENCODER, 'BertForMaskedLM', SIZES),
-    'bert, untied': Case(ENCODER, 'BertForMaskedLM', SIZES | dict(tie_word_embeddings=False, hidden_act='relu')),
+    'bert, otherwise': Case(
+        ENCODER, 'BertForMaskedLM', SIZES | UNTIED | dict(hidden_act='relu', layer_norm_eps=0.1, attention_probs_dropout_prob=0.3)
+    ),
     'bert, body': Case(ENCODER, 'BertModel', SIZES | dict(hidden_act='gelu_new')),
     'modernbert': Case(ENCODER, 'ModernBertForMaskedLM', SIZES | dict(num_hidden_layers=3, local_attention=4)),
     'modernbert, otherwise': Case(
         ENCODER,
         'ModernBertForMaskedLM',
-        SIZES | dict(local_attention=4, norm_bias=True, attention_bias=True, mlp_bias=True, classifier_bias=True) | TWO_WAYS,
+        SIZES
+        | TWO_WAYS
+        | UNTIED
+        | BIASED
+        | dict(local_attention=4, norm_bias=True, norm_eps=0.1, mlp_bias=True, classifier_bias=True, hidden_activation='relu')
+        | dict(attention_dropout=0.1, embedding_dropout=0.2, mlp_dropout=0.3),
     ),
     't5': Case(PAIR, 'T5ForConditionalGeneration', T5),
-    't5, gated': Case(PAIR, 'T5ForConditionalGeneration', T5 | dict(feed_forward_proj='gated-gelu', relative_attention_num_buckets=8)),
+    't5, otherwise': Case(
+        PAIR,
+        'T5ForConditionalGeneration',
+        T5
+        | dict(feed_forward_proj='gated-gelu', layer_norm_epsilon=0.1)
+        | dict(relative_attention_num_buckets=8, relative_attention_max_distance=8),
+    ),
     'vit': Case(VISION, 'ViTForImageClassification', SHAPE | dict(image_size=(8, 12), patch_size=(2, 4), num_labels=5)),
+    'vit, otherwise': Case(
+        VISION,
+        'ViTForImageClassification',
+        SHAPE
+        | dict(image_size=(8, 12), patch_size=(2, 4), qkv_bias=False, hidden_act='relu', layer_norm_eps=0.1)
+        | dict(attention_probs_dropout_prob=0.3),
+    ),
 }

@@ -127,7 +127,7 @@ def test_configs_as_they_stand_on_the_hub_are_not_refused(name: str, tmp_path: A
 @torch.no_grad()
 def test_embeddings_are_tied_where_the_tensors_are(tmp_path: Any) -> None:
     """T5 1.1: its config says tied, and its head is its own."""
-    case = CASES['t5, gated']
+    case = CASES['t5, otherwise']
     theirs = case.made()
     theirs.lm_head.weight = torch.nn.Parameter(torch.randn_like(theirs.lm_head.weight))
     theirs.config.scale_decoder_outputs = False

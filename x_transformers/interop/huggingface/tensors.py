@@ -116,9 +116,13 @@ grouped_columns = shaped('e (g r d)', 'e (r g d)')
 # ------------------------------------------------------------------------------------------------ rows that many families have
 
 
-def norms(theirs: str, ours: str, gain: str = 'gamma') -> tuple[Row, ...]:
-    """A norm: its gain, and its bias where it has one."""
-    return row(f'{theirs}.weight', f'{ours}.{gain}'), row(f'{theirs}.bias', f'{ours}.beta')
+def layer_norm(theirs: str, ours: str) -> tuple[Row, ...]:
+    """Gain and bias; where there is no bias, its row concerns nothing."""
+    return row(f'{theirs}.weight', f'{ours}.gamma'), row(f'{theirs}.bias', f'{ours}.beta')
+
+
+def rms_norm(theirs: str, ours: str) -> tuple[Row, ...]:
+    return (row(f'{theirs}.weight', f'{ours}.g'),)
 
 
 # ------------------------------------------------------------------------------------------------ the tables at work

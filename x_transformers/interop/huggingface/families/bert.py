@@ -20,7 +20,7 @@ from x_transformers.interop.huggingface.fields import (
     width,
 )
 from x_transformers.interop.huggingface.rope import head_width
-from x_transformers.interop.huggingface.tensors import norms, row, times
+from x_transformers.interop.huggingface.tensors import layer_norm, row, times
 
 TYPES = 'type'  # what `embed_ids` calls the ids of token types
 
@@ -68,15 +68,15 @@ BERT = Family(
         row('bert.embeddings.word_embeddings.weight', 'token_emb.emb.weight'),
         row('bert.embeddings.position_embeddings.weight', 'pos_emb.emb.weight', times(lambda sizes: sizes['e'] ** 0.5)),
         row('bert.embeddings.token_type_embeddings.weight', f'embeds.{TYPES}_embed.weight'),
-        *norms('bert.embeddings.LayerNorm', 'post_emb_norm'),
+        *layer_norm('bert.embeddings.LayerNorm', 'post_emb_norm'),
         row('bert.encoder.layer.{l}.attention.self.query.{p}', 'attn_layers.layers.{2l}.1.to_q.{p}'),
         row('bert.encoder.layer.{l}.attention.self.key.{p}', 'attn_layers.layers.{2l}.1.to_k.{p}'),
         row('bert.encoder.layer.{l}.attention.self.value.{p}', 'attn_layers.layers.{2l}.1.to_v.{p}'),
         row('bert.encoder.layer.{l}.attention.output.dense.{p}', 'attn_layers.layers.{2l}.1.to_out.{p}'),
-        *norms('bert.encoder.layer.{l}.attention.output.LayerNorm', 'attn_layers.layers.{2l}.0.2'),
+        *layer_norm('bert.encoder.layer.{l}.attention.output.LayerNorm', 'attn_layers.layers.{2l}.0.2'),
         row('bert.encoder.layer.{l}.intermediate.dense.{p}', 'attn_layers.layers.{2l+1}.1.ff.0.0.{p}'),
         row('bert.encoder.layer.{l}.output.dense.{p}', 'attn_layers.layers.{2l+1}.1.ff.2.{p}'),
-        *norms('bert.encoder.layer.{l}.output.LayerNorm', 'attn_layers.layers.{2l+1}.0.2'),
+        *layer_norm('bert.encoder.layer.{l}.output.LayerNorm', 'attn_layers.layers.{2l+1}.0.2'),
         row('cls.predictions.transform.dense.{p}', 'to_logits.0.{p}'),
         row('cls.predictions.transform.LayerNorm.{p}', 'to_logits.2.{p}'),
         row('cls.predictions.decoder.{p}', 'to_logits.3.{p}'),

@@ -8,7 +8,7 @@ from x_transformers.interop.huggingface.families import llama
 from x_transformers.interop.huggingface.family import DECODER, LOGITS, NO_HEAD, Family
 from x_transformers.interop.huggingface.fields import ACTIVATIONS, Field, Flags, always, following, nothing, one_of, only, same
 from x_transformers.interop.huggingface.rope import layered_rotary, rotary, windows
-from x_transformers.interop.huggingface.tensors import norms, plus, row
+from x_transformers.interop.huggingface.tensors import plus, rms_norm, row
 
 TANH = {'gelu_pytorch_tanh': ACTIVATIONS['gelu_pytorch_tanh'], **ACTIVATIONS}  # of several names of a function, theirs first
 SCALED = following(emb_scale=lambda given: given['hidden_size'] ** 0.5)
@@ -52,10 +52,10 @@ SANDWICHED = (
 SANDWICHED_ROWS = (
     *llama.EMBEDDINGS,
     *llama.ATTENTION,
-    *norms('model.layers.{l}.post_attention_layernorm', 'attn_layers.layers.{2l}.0.1', gain='g'),
-    *norms('model.layers.{l}.pre_feedforward_layernorm', 'attn_layers.layers.{2l+1}.0.0', gain='g'),
+    *rms_norm('model.layers.{l}.post_attention_layernorm', 'attn_layers.layers.{2l}.0.1'),
+    *rms_norm('model.layers.{l}.pre_feedforward_layernorm', 'attn_layers.layers.{2l+1}.0.0'),
     *llama.GATES,
-    *norms('model.layers.{l}.post_feedforward_layernorm', 'attn_layers.layers.{2l+1}.0.1', gain='g'),
+    *rms_norm('model.layers.{l}.post_feedforward_layernorm', 'attn_layers.layers.{2l+1}.0.1'),
 )
 
 

@@ -14,7 +14,7 @@ from x_transformers.interop.huggingface.fields import (
     training_only,
     width,
 )
-from x_transformers.interop.huggingface.tensors import cut, norms, row, times, transposed
+from x_transformers.interop.huggingface.tensors import cut, layer_norm, row, times, transposed
 
 QKV = tuple('attn_layers.layers.{2l}.1.' + name for name in ('to_q', 'to_k', 'to_v'))
 SIZES = (
@@ -51,17 +51,17 @@ GPT2 = Family(
     rows=(
         row('transformer.wte.weight', 'token_emb.emb.weight'),
         row('transformer.wpe.weight', 'pos_emb.emb.weight', times(lambda sizes: sizes['e'] ** 0.5)),  # ours are scaled by its inverse
-        *norms('transformer.h.{l}.ln_1', 'attn_layers.layers.{2l}.0.0'),
+        *layer_norm('transformer.h.{l}.ln_1', 'attn_layers.layers.{2l}.0.0'),
         row('transformer.h.{l}.attn.c_attn.weight', tuple(f'{name}.weight' for name in QKV), transposed, cut('hd', 'hd', 'hd')),
         row('transformer.h.{l}.attn.c_attn.bias', tuple(f'{name}.bias' for name in QKV), cut('hd', 'hd', 'hd')),
         row('transformer.h.{l}.attn.c_proj.weight', 'attn_layers.layers.{2l}.1.to_out.weight', transposed),
         row('transformer.h.{l}.attn.c_proj.bias', 'attn_layers.layers.{2l}.1.to_out.bias'),
-        *norms('transformer.h.{l}.ln_2', 'attn_layers.layers.{2l+1}.0.0'),
+        *layer_norm('transformer.h.{l}.ln_2', 'attn_layers.layers.{2l+1}.0.0'),
         row('transformer.h.{l}.mlp.c_fc.weight', 'attn_layers.layers.{2l+1}.1.ff.0.0.weight', transposed),
         row('transformer.h.{l}.mlp.c_fc.bias', 'attn_layers.layers.{2l+1}.1.ff.0.0.bias'),
         row('transformer.h.{l}.mlp.c_proj.weight', 'attn_layers.layers.{2l+1}.1.ff.2.weight', transposed),
         row('transformer.h.{l}.mlp.c_proj.bias', 'attn_layers.layers.{2l+1}.1.ff.2.bias'),
-        *norms('transformer.ln_f', 'attn_layers.final_norm'),
+        *layer_norm('transformer.ln_f', 'attn_layers.final_norm'),
         row('lm_head.weight', 'to_logits.weight'),
     ),
 )

@@ -6,7 +6,7 @@ from x_transformers.interop.huggingface.families import llama
 from x_transformers.interop.huggingface.family import DECODER, LOGITS, NO_HEAD, Family
 from x_transformers.interop.huggingface.fields import ACTIVATIONS, always, following, nothing, one_of, same, training_only, width
 from x_transformers.interop.huggingface.rope import head_width, rotary
-from x_transformers.interop.huggingface.tensors import cut, norms, row, shaped
+from x_transformers.interop.huggingface.tensors import cut, layer_norm, row, shaped
 
 GPT_NEOX = Family(
     name='gpt_neox',
@@ -35,7 +35,7 @@ GPT_NEOX = Family(
     ),
     rows=(
         row('gpt_neox.embed_in.weight', 'token_emb.emb.weight'),
-        *norms('gpt_neox.layers.{l}.input_layernorm', 'attn_layers.layers.{2l}.0.0'),
+        *layer_norm('gpt_neox.layers.{l}.input_layernorm', 'attn_layers.layers.{2l}.0.0'),
         row(
             'gpt_neox.layers.{l}.attention.query_key_value.{p}',
             tuple(f'attn_layers.layers.{{2l}}.1.{name}.{{p}}' for name in ('to_q', 'to_k', 'to_v')),
@@ -43,10 +43,10 @@ GPT_NEOX = Family(
             cut('hd', 'hd', 'hd'),
         ),
         row('gpt_neox.layers.{l}.attention.dense.{p}', 'attn_layers.layers.{2l}.1.to_out.{p}'),
-        *norms('gpt_neox.layers.{l}.post_attention_layernorm', 'attn_layers.layers.{2l+1}.0.0'),
+        *layer_norm('gpt_neox.layers.{l}.post_attention_layernorm', 'attn_layers.layers.{2l+1}.0.0'),
         row('gpt_neox.layers.{l}.mlp.dense_h_to_4h.{p}', 'attn_layers.layers.{2l+1}.1.ff.0.0.{p}'),
         row('gpt_neox.layers.{l}.mlp.dense_4h_to_h.{p}', 'attn_layers.layers.{2l+1}.1.ff.2.{p}'),
-        *norms('gpt_neox.final_layer_norm', 'attn_layers.final_norm'),
+        *layer_norm('gpt_neox.final_layer_norm', 'attn_layers.final_norm'),
         row('lm_head.weight', 'to_logits.weight'),
     ),
 )

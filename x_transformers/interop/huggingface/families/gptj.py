@@ -5,7 +5,7 @@ from __future__ import annotations
 from x_transformers.interop.huggingface.families import gpt2, llama
 from x_transformers.interop.huggingface.family import BIASED_LOGITS, DECODER, NO_HEAD, Family
 from x_transformers.interop.huggingface.fields import ACTIVATIONS, always, one_of, same, training_only
-from x_transformers.interop.huggingface.tensors import norms, row
+from x_transformers.interop.huggingface.tensors import layer_norm, row
 
 GPTJ = Family(
     name='gptj',
@@ -26,14 +26,14 @@ GPTJ = Family(
     ),
     rows=(
         row('transformer.wte.weight', 'token_emb.emb.weight'),
-        *norms('transformer.h.{l}.ln_1', 'attn_layers.layers.{2l}.0.0'),
+        *layer_norm('transformer.h.{l}.ln_1', 'attn_layers.layers.{2l}.0.0'),
         row('transformer.h.{l}.attn.q_proj.weight', 'attn_layers.layers.{2l}.1.to_q.weight'),
         row('transformer.h.{l}.attn.k_proj.weight', 'attn_layers.layers.{2l}.1.to_k.weight'),
         row('transformer.h.{l}.attn.v_proj.weight', 'attn_layers.layers.{2l}.1.to_v.weight'),
         row('transformer.h.{l}.attn.out_proj.weight', 'attn_layers.layers.{2l}.1.to_out.weight'),
         row('transformer.h.{l}.mlp.fc_in.{p}', 'attn_layers.layers.{2l+1}.1.ff.0.0.{p}'),
         row('transformer.h.{l}.mlp.fc_out.{p}', 'attn_layers.layers.{2l+1}.1.ff.2.{p}'),
-        *norms('transformer.ln_f', 'attn_layers.final_norm'),
+        *layer_norm('transformer.ln_f', 'attn_layers.final_norm'),
         row('lm_head.{p}', 'to_logits.{p}'),
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from x_transformers.interop.huggingface.family import DECODER, LOGITS, NO_HEAD, Family
 from x_transformers.interop.huggingface.fields import ACTIVATIONS, Field, always, following, key_heads, one_of, only, same, width
 from x_transformers.interop.huggingface.rope import head_width, rotary
-from x_transformers.interop.huggingface.tensors import grouped_columns, grouped_rows, joined, norms, row
+from x_transformers.interop.huggingface.tensors import grouped_columns, grouped_rows, joined, rms_norm, row
 
 SIZES = (
     same('vocab_size', 'num_tokens'),
@@ -33,10 +33,10 @@ TIED = one_of('tie_word_embeddings', {False: {}, True: {'tie_embedding': True}})
 EMBEDDINGS = (
     row('model.embed_tokens.weight', 'token_emb.emb.weight'),
     row('lm_head.weight', 'to_logits.weight'),
-    *norms('model.norm', 'attn_layers.final_norm', gain='g'),
+    *rms_norm('model.norm', 'attn_layers.final_norm'),
 )
 ATTENTION = (
-    *norms('model.layers.{l}.input_layernorm', 'attn_layers.layers.{2l}.0.0', gain='g'),
+    *rms_norm('model.layers.{l}.input_layernorm', 'attn_layers.layers.{2l}.0.0'),
     row('model.layers.{l}.self_attn.q_proj.{p}', 'attn_layers.layers.{2l}.1.to_q.{p}', grouped_rows),
     row('model.layers.{l}.self_attn.k_proj.{p}', 'attn_layers.layers.{2l}.1.to_k.{p}'),
     row('model.layers.{l}.self_attn.v_proj.{p}', 'attn_layers.layers.{2l}.1.to_v.{p}'),
@@ -51,7 +51,7 @@ GATES = (
     ),
     row('model.layers.{l}.mlp.down_proj.{p}', 'attn_layers.layers.{2l+1}.1.ff.2.{p}'),
 )
-FEED_FORWARD = (*norms('model.layers.{l}.post_attention_layernorm', 'attn_layers.layers.{2l+1}.0.0', gain='g'), *GATES)
+FEED_FORWARD = (*rms_norm('model.layers.{l}.post_attention_layernorm', 'attn_layers.layers.{2l+1}.0.0'), *GATES)
 
 LLAMA = Family(
     name='llama',

@@ -19,7 +19,7 @@ from x_transformers.interop.huggingface.fields import (
     width,
 )
 from x_transformers.interop.huggingface.rope import head_width, layered_rotary, windows
-from x_transformers.interop.huggingface.tensors import cut, halves, joined, norms, reversed_order, row
+from x_transformers.interop.huggingface.tensors import cut, halves, joined, layer_norm, reversed_order, row
 
 WINDOW = 'attn_window'  # to either side
 
@@ -69,18 +69,18 @@ MODERNBERT = Family(
     ),
     rows=(
         row('model.embeddings.tok_embeddings.weight', 'token_emb.emb.weight'),
-        *norms('model.embeddings.norm', 'post_emb_norm'),
-        *norms('model.layers.{l}.attn_norm', 'attn_layers.layers.{2l}.0.0'),
+        *layer_norm('model.embeddings.norm', 'post_emb_norm'),
+        *layer_norm('model.layers.{l}.attn_norm', 'attn_layers.layers.{2l}.0.0'),
         row(
             'model.layers.{l}.attn.Wqkv.{p}',
             tuple(f'attn_layers.layers.{{2l}}.1.{name}.{{p}}' for name in ('to_q', 'to_k', 'to_v')),
             cut('hd', 'hd', 'hd'),
         ),
         row('model.layers.{l}.attn.Wo.{p}', 'attn_layers.layers.{2l}.1.to_out.{p}'),
-        *norms('model.layers.{l}.mlp_norm', 'attn_layers.layers.{2l+1}.0.0'),
+        *layer_norm('model.layers.{l}.mlp_norm', 'attn_layers.layers.{2l+1}.0.0'),
         row('model.layers.{l}.mlp.Wi.{p}', 'attn_layers.layers.{2l+1}.1.ff.0.proj.{p}', halves, reversed_order, joined),
         row('model.layers.{l}.mlp.Wo.{p}', 'attn_layers.layers.{2l+1}.1.ff.2.{p}'),
-        *norms('model.final_norm', 'attn_layers.final_norm'),
+        *layer_norm('model.final_norm', 'attn_layers.final_norm'),
         row('head.dense.{p}', 'to_logits.0.{p}'),
         row('head.norm.{p}', 'to_logits.2.{p}'),
         row('decoder.{p}', 'to_logits.3.{p}'),

@@ -6,7 +6,7 @@ from x_transformers.interop.huggingface.families import llama
 from x_transformers.interop.huggingface.family import BIASED_LOGITS, DECODER, NO_HEAD, Family
 from x_transformers.interop.huggingface.fields import ACTIVATIONS, always, following, one_of, only, same, training_only
 from x_transformers.interop.huggingface.rope import head_width, rotary
-from x_transformers.interop.huggingface.tensors import grouped_columns, grouped_rows, norms, row
+from x_transformers.interop.huggingface.tensors import grouped_columns, grouped_rows, layer_norm, row
 
 PHI = Family(
     name='phi',
@@ -30,7 +30,7 @@ PHI = Family(
     ),
     rows=(
         row('model.embed_tokens.weight', 'token_emb.emb.weight'),
-        *norms('model.layers.{l}.input_layernorm', 'attn_layers.layers.{2l}.0.0'),
+        *layer_norm('model.layers.{l}.input_layernorm', 'attn_layers.layers.{2l}.0.0'),
         row('model.layers.{l}.self_attn.q_proj.{p}', 'attn_layers.layers.{2l}.1.to_q.{p}', grouped_rows),
         row('model.layers.{l}.self_attn.k_proj.{p}', 'attn_layers.layers.{2l}.1.to_k.{p}'),
         row('model.layers.{l}.self_attn.v_proj.{p}', 'attn_layers.layers.{2l}.1.to_v.{p}'),
@@ -38,7 +38,7 @@ PHI = Family(
         row('model.layers.{l}.self_attn.dense.bias', 'attn_layers.layers.{2l}.1.to_out.bias'),
         row('model.layers.{l}.mlp.fc1.{p}', 'attn_layers.layers.{2l+1}.1.ff.0.0.{p}'),
         row('model.layers.{l}.mlp.fc2.{p}', 'attn_layers.layers.{2l+1}.1.ff.2.{p}'),
-        *norms('model.final_layernorm', 'attn_layers.final_norm'),
+        *layer_norm('model.final_layernorm', 'attn_layers.final_norm'),
         row('lm_head.{p}', 'to_logits.{p}'),
     ),
 )

@@ -9,7 +9,7 @@ from x_transformers.interop.huggingface.families import llama
 from x_transformers.interop.huggingface.family import DECODER, LOGITS, NO_HEAD, Family
 from x_transformers.interop.huggingface.fields import Field, Flags, following, same, training_only
 from x_transformers.interop.huggingface.rope import head_width, rotary, window
-from x_transformers.interop.huggingface.tensors import cut, grouped_columns, grouped_rows, halves, joined, norms, reversed_order, row
+from x_transformers.interop.huggingface.tensors import cut, grouped_columns, grouped_rows, halves, joined, reversed_order, rms_norm, row
 
 
 def original_length(flags: Mapping[str, Any]) -> Flags:
@@ -43,7 +43,7 @@ PHI3 = Family(
     ),
     rows=(
         *llama.EMBEDDINGS,
-        *norms('model.layers.{l}.input_layernorm', 'attn_layers.layers.{2l}.0.0', gain='g'),
+        *rms_norm('model.layers.{l}.input_layernorm', 'attn_layers.layers.{2l}.0.0'),
         row(
             'model.layers.{l}.self_attn.qkv_proj.weight',
             tuple(f'attn_layers.layers.{{2l}}.1.{name}.weight' for name in ('to_q', 'to_k', 'to_v')),
@@ -51,7 +51,7 @@ PHI3 = Family(
             grouped_rows,
         ),
         row('model.layers.{l}.self_attn.o_proj.weight', 'attn_layers.layers.{2l}.1.to_out.weight', grouped_columns),
-        *norms('model.layers.{l}.post_attention_layernorm', 'attn_layers.layers.{2l+1}.0.0', gain='g'),
+        *rms_norm('model.layers.{l}.post_attention_layernorm', 'attn_layers.layers.{2l+1}.0.0'),
         row(
             'model.layers.{l}.mlp.gate_up_proj.weight',
             'attn_layers.layers.{2l+1}.1.ff.0.proj.weight',

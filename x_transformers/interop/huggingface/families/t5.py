@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from x_transformers.interop.huggingface.family import ENCODER_DECODER, LOGITS, Family
 from x_transformers.interop.huggingface.fields import Field, Flags, always, nothing, one_of, same, training_only, width
-from x_transformers.interop.huggingface.tensors import Row, joined, norms, row, times
+from x_transformers.interop.huggingface.tensors import Row, joined, rms_norm, row, times
 
 
 def both(**flags: object) -> Flags:
@@ -27,7 +27,7 @@ def feed_forward(theirs: str, ours: str) -> tuple[Row, ...]:
         row(f'{theirs}.DenseReluDense.wi.weight', f'{ours}.1.ff.0.0.weight'),
         row((f'{theirs}.DenseReluDense.wi_1.weight', f'{theirs}.DenseReluDense.wi_0.weight'), f'{ours}.1.ff.0.proj.weight', joined),
         row(f'{theirs}.DenseReluDense.wo.weight', f'{ours}.1.ff.2.weight'),
-        *norms(f'{theirs}.layer_norm', f'{ours}.0.0', gain='g'),
+        *rms_norm(f'{theirs}.layer_norm', f'{ours}.0.0'),
     )
 
 
@@ -80,14 +80,14 @@ T5 = Family(
         row('decoder.embed_tokens.weight', 'decoder.net.token_emb.emb.weight'),
         bias('encoder', ENC),
         *attention('encoder.block.{l}.layer.0.SelfAttention', ENC + '.layers.{2l}'),
-        *norms('encoder.block.{l}.layer.0.layer_norm', ENC + '.layers.{2l}.0.0', gain='g'),
+        *rms_norm('encoder.block.{l}.layer.0.layer_norm', ENC + '.layers.{2l}.0.0'),
         *feed_forward('encoder.block.{l}.layer.1', ENC + '.layers.{2l+1}'),
-        *norms('encoder.final_layer_norm', ENC + '.final_norm', gain='g'),
+        *rms_norm('encoder.final_layer_norm', ENC + '.final_norm'),
         bias('decoder', DEC),
         *attention('decoder.block.{l}.layer.0.SelfAttention', DEC + '.layers.{3l}'),
-        *norms('decoder.block.{l}.layer.0.layer_norm', DEC + '.layers.{3l}.0.0', gain='g'),
+        *rms_norm('decoder.block.{l}.layer.0.layer_norm', DEC + '.layers.{3l}.0.0'),
         *attention('decoder.block.{l}.layer.1.EncDecAttention', DEC + '.layers.{3l+1}'),
-        *norms('decoder.block.{l}.layer.1.layer_norm', DEC + '.layers.{3l+1}.0.0', gain='g'),
+        *rms_norm('decoder.block.{l}.layer.1.layer_norm', DEC + '.layers.{3l+1}.0.0'),
         *feed_forward('decoder.block.{l}.layer.2', DEC + '.layers.{3l+2}'),
         # what their logits are scaled by is part of the last norm here
         row('decoder.final_layer_norm.weight', DEC + '.final_norm.g', times(lambda sizes: sizes['logits'])),

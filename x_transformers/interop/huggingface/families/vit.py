@@ -16,7 +16,7 @@ from x_transformers.interop.huggingface.fields import (
     width,
 )
 from x_transformers.interop.huggingface.rope import head_width
-from x_transformers.interop.huggingface.tensors import norms, row, shaped
+from x_transformers.interop.huggingface.tensors import layer_norm, row, shaped
 
 CLASSES: Head = lambda given: {'num_classes': len(given['id2label'])}
 
@@ -49,15 +49,15 @@ VIT = Family(
         row('vit.embeddings.position_embeddings', 'pos_embedding'),
         row('vit.embeddings.patch_embeddings.projection.weight', 'patch_to_embedding.weight', shaped('e c p q', 'e (p q c)')),
         row('vit.embeddings.patch_embeddings.projection.bias', 'patch_to_embedding.bias'),
-        *norms('vit.layers.{l}.layernorm_before', 'attn_layers.layers.{2l}.0.0'),
+        *layer_norm('vit.layers.{l}.layernorm_before', 'attn_layers.layers.{2l}.0.0'),
         row('vit.layers.{l}.attention.q_proj.{p}', 'attn_layers.layers.{2l}.1.to_q.{p}'),
         row('vit.layers.{l}.attention.k_proj.{p}', 'attn_layers.layers.{2l}.1.to_k.{p}'),
         row('vit.layers.{l}.attention.v_proj.{p}', 'attn_layers.layers.{2l}.1.to_v.{p}'),
         row('vit.layers.{l}.attention.o_proj.{p}', 'attn_layers.layers.{2l}.1.to_out.{p}'),
-        *norms('vit.layers.{l}.layernorm_after', 'attn_layers.layers.{2l+1}.0.0'),
+        *layer_norm('vit.layers.{l}.layernorm_after', 'attn_layers.layers.{2l+1}.0.0'),
         row('vit.layers.{l}.mlp.fc1.{p}', 'attn_layers.layers.{2l+1}.1.ff.0.0.{p}'),
         row('vit.layers.{l}.mlp.fc2.{p}', 'attn_layers.layers.{2l+1}.1.ff.2.{p}'),
-        *norms('vit.layernorm', 'attn_layers.final_norm'),
+        *layer_norm('vit.layernorm', 'attn_layers.final_norm'),
         row('classifier.{p}', 'mlp_head.{p}'),
     ),
     more_sizes=lambda given: {'p': patch(given)[0], 'q': patch(given)[1]},
