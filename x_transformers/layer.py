@@ -76,11 +76,13 @@ def build_layer(index: int, plan: Plan, cfg: Any) -> Layer:
 
 def self_attention(cfg: Any, number: int, count: int) -> nn.Module:
     """Self-attention number `number` of `count`; the first one has no values to mix in."""
+    of_attention = lambda name: spread(f'attn_{name}', getattr(cfg.attn, name), count, 'self-attentions')[number]
     return Attention(
         replace(
             cfg.attn,
             prefix='attn_',
-            max_attend_past=spread('attn_max_attend_past', cfg.attn.max_attend_past, count, 'self-attentions')[number],
+            max_attend_past=of_attention('max_attend_past'),
+            window=of_attention('window'),
             rotary=rotary_of(cfg, number, count),
             carries_scores=cfg.residual_attn,
             shares_values=cfg.add_value_residual,

@@ -23,11 +23,12 @@ from x_transformers.skips import SkipFlags
 
 def windows_agree(cfg: Any, prefix: str) -> str | None:
     """Scores that are handed on are of the keys that the layer before remembers."""
-    windows = cfg.attn.max_attend_past
-    if not cfg.residual_attn or not isinstance(windows, tuple) or len(set(windows)) == 1:
+    own = (name for name in ('max_attend_past', 'window') if isinstance(getattr(cfg.attn, name), tuple))
+    name = next((name for name in own if len(set(getattr(cfg.attn, name))) > 1), None)
+    if name is None or not cfg.residual_attn:
         return None
     return (
-        f'{quote(cfg, prefix, "residual_attn", "attn_max_attend_past")} cannot be combined: scores are handed on of all keys, and layers '
+        f'{quote(cfg, prefix, "residual_attn", f"attn_{name}")} cannot be combined: scores are handed on of all keys, and layers '
         'with different windows remember different ones. Give all one window, or leave one out.'
     )
 

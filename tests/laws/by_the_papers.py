@@ -358,12 +358,12 @@ def scores(
     if kind == 'a':
         sim = torch.cat((sim[..., :lead], sim[..., lead:] + bias(stack, cfg, module, x, handed['pos'])), dim=-1)
     sim = softclamp(sim, cfg.logit_softclamp_value) if cfg.softclamp_logits else sim
-    n, window = x.shape[1], of_layer(cfg.max_attend_past, handed)
+    n, window, both = x.shape[1], of_layer(cfg.max_attend_past, handed), of_layer(cfg.window, handed)
     if kind == 'a':
         hidden = torch.zeros(n, lead + n, dtype=torch.bool)
         for i in range(n):
             for j in range(n):
-                too_far = window is not None and i - j > window
+                too_far = (window is not None and i - j > window) or (both is not None and abs(i - j) > both)
                 hidden[i, lead + j] = too_far or (stack.config.causal and j > i)
         sim = sim.masked_fill(hidden, LOWEST)
         sim = sim + contextual(cfg, attend.cope, q, sim, hidden) if cfg.use_cope else sim

@@ -149,6 +149,9 @@ TOGETHER = {  # flags that meet in one formula
         'parallel_block': True, 'parallel_block_one_norm': True, 'cross_attend': True, 'shift_tokens': 1, 'reinject_input': True,
         'unet_skips': True, 'gate_residual': True,
     },
+    'windows on both sides of some layers, frequencies of their own': {
+        'attn_window': (None, 2, 3), 'rotary_pos_emb': True, 'rotary_base': (1e4, 50.0, 50.0), 'attn_num_mem_kv': 1, 'depth': 3,
+    },
     'windows of their own, memory keys': {'attn_max_attend_past': (3, None), 'attn_num_mem_kv': 1, 'attn_kv_heads': 2},
     'windows and frequencies of their own': {
         'attn_max_attend_past': (3, None, 3), 'rotary_pos_emb': True, 'rotary_base': (50.0, 1e4, 50.0), 'rotary_half_split': True,

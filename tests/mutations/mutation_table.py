@@ -164,8 +164,8 @@ MUTATIONS = (
     ),
     Mutation(
         'window offset', 'attention/masks.py', FORMULAS, 'max_attend_past',
-        'return distance <= self.window',
-        'return distance < self.window',
+        'near = distance <= self.window',
+        'near = distance < self.window',
     ),
     Mutation(
         'window left out', 'attention/masks.py', DECODING, 'max_attend_past',

@@ -149,7 +149,7 @@ def test_a_window_takes_back_what_it_remembers_and_refuses_more() -> None:
     kept = first_keys(Fresh(), some(300), 0, 20)
     assert isinstance(kept, WindowKeys) and kept.slide().length == 20 + ring.SPARE
     assert kept.slide().rewind(ring.SPARE).length == 20
-    with pytest.raises(DecodeError, match=r'attn_max_attend_past=20 cannot take back 65 tokens.*only the latest 64 tokens'):
+    with pytest.raises(DecodeError, match=r'a window of 20 .* cannot take back 65 tokens.*only the latest 64 tokens'):
         kept.slide().rewind(ring.SPARE + 1)
 
 

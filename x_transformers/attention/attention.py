@@ -57,9 +57,10 @@ class Attention(Storable, nn.Module):
         source = cfg.dim_context or cfg.dim
         self.heads, self.kv_heads, self.causal = h, g, cfg.causal
         self.kind = 'c' if cfg.cross else 'a'
-        if isinstance(cfg.max_attend_past, tuple):
-            raise FlagError(f'max_attend_past={quoted(cfg.max_attend_past)} has windows of several layers, and this is one; give a number')
-        self.rule = KeyRule(cfg.causal, cfg.max_attend_past)
+        for name in ('max_attend_past', 'window'):
+            if isinstance(getattr(cfg, name), tuple):
+                raise FlagError(f'{name}={quoted(getattr(cfg, name))} has windows of several layers, and this is one; give a number')
+        self.rule = KeyRule.of(cfg)
 
         self.qk_norm_q_scale = nn.Parameter(torch.ones(h, 1, d)) if cfg.qk_norm and cfg.qk_norm_dim_scale else None
         self.qk_norm_k_scale = nn.Parameter(torch.ones(g, 1, d)) if cfg.qk_norm and cfg.qk_norm_dim_scale else None

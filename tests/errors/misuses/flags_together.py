@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from misuses.pieces import MODEL, NET, OTHER, decoder, wrapper
+from misuses.pieces import MODEL, NET, OTHER, decoder, encoder, wrapper
 from misuses.row import Misuse
 from x_transformers import (
     DPO,
@@ -63,6 +63,8 @@ MISUSES: dict[str, Misuse] = {
         'logits_bias', 'logits_bias=True cannot be combined with return_only_embed=True', 'there is no head', 'Leave one out'),
     'a bias of a head of ones own': Misuse(FlagError, lambda: wrapper(logits_bias=True, to_logits=nn.Linear(16, 11)),
         'logits_bias', 'logits_bias=True cannot be combined with to_logits=Linear', 'has what it has', 'Leave one out'),
+    'a window said twice': Misuse(FlagError, lambda: encoder(attn_window=3, attn_max_attend_past=3),
+        'attn_window', 'attn_window=3 cannot be combined with attn_max_attend_past=3', 'how far back tokens see', 'Keep one'),
     'ALiBi and dynamic bias': Misuse(FlagError, lambda: decoder(alibi_pos_bias=True, dynamic_pos_bias=True),
         'alibi_pos_bias', 'alibi_pos_bias=True and dynamic_pos_bias=True', 'they fill the same place', 'Keep one'),
     'T5 and dynamic bias': Misuse(FlagError, lambda: decoder(rel_pos_bias=True, dynamic_pos_bias=True),
