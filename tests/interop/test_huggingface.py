@@ -1,4 +1,4 @@
-"""Models of `transformers` and ours that are made of them say the same, and come back as they were."""
+"""What `from_huggingface` and `to_huggingface` take, hand on and refuse; what holds for every family stands in test_families.py."""
 
 from __future__ import annotations
 
@@ -22,67 +22,6 @@ from x_transformers.interop.huggingface.converting import flags_of, given_by, ki
 from x_transformers.interop.huggingface.families import FAMILIES
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*concerns training only')
-every = pytest.mark.parametrize('case', [pytest.param(case, id=name) for name, case in CASES.items()])
-writing = pytest.mark.parametrize('case', [pytest.param(case, id=name) for name, case in CASES.items() if case.kind.ours_write])
-
-
-def test_every_family_has_a_case() -> None:
-    assert {case.made().config.model_type for case in CASES.values()} == FAMILIES.keys()
-
-
-@every
-@torch.no_grad()
-def test_outputs_are_theirs(case: Case) -> None:
-    theirs = case.made()
-    expected, found = case.kind.theirs(theirs), case.kind.ours(from_huggingface(theirs))
-    for given in expected:
-        assert expected[given].abs().max() > 0.1, 'numbers that say something'
-        torch.testing.assert_close(found[given], expected[given], rtol=0, atol=1e-4, msg=lambda text, given=given: f'{given}: {text}')
-
-
-@writing
-@pytest.mark.parametrize('ragged', [False, True], ids=['even', 'ragged'])
-def test_what_is_written_is_what_theirs_write(case: Case, ragged: bool) -> None:
-    assert case.kind.theirs_write and case.kind.ours_write
-    theirs = case.made()
-    written = case.kind.theirs_write(theirs, ragged)
-    assert torch.equal(case.kind.ours_write(from_huggingface(theirs), ragged), written)
-
-
-@every
-@torch.no_grad()
-def test_a_model_comes_back_as_it_was(case: Case) -> None:
-    theirs = case.made()
-    ours = from_huggingface(theirs)
-    back = to_huggingface(ours, theirs.config.model_type)
-    assert type(back) is type(theirs) and not back.training
-    there, family = back.state_dict(), FAMILIES[theirs.config.model_type]
-    for name, tensor in theirs.state_dict().items():
-        assert torch.equal(there[name], tensor) or f'{family.body}{name}'.startswith(family.left_out) or name.startswith(family.left_out), (
-            name
-        )
-    assert there.keys() == theirs.state_dict().keys()
-    for given, expected in case.kind.theirs(theirs).items():
-        assert torch.equal(case.kind.theirs(back)[given], expected)
-
-
-@every
-def test_nothing_of_theirs_is_inside(case: Case) -> None:
-    ours = from_huggingface(case.made())
-    assert all(type(part).__module__.startswith(('x_transformers.', 'torch.nn.')) for part in ours.modules())
-
-
-@every
-def test_a_config_alone_makes_a_new_model_of_that_shape(case: Case) -> None:
-    theirs = case.made()
-    theirs.config.architectures = [case.model]
-    new, ours = from_huggingface(theirs.config), from_huggingface(theirs)
-    shapes = lambda model: {name: tensor.shape for name, tensor in model.state_dict().items()}
-    assert shapes(new) == shapes(ours) and new.training
-    assert sum(p.numel() for p in new.parameters()) == sum(p.numel() for p in ours.parameters()), 'the same are tied'
-
-
-# ------------------------------------------------------------------------------------------------ one model is enough
 
 
 def llama(**fields: Any) -> Any:
