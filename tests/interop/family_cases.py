@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 
 TOKENS, LENGTH, NEW = 48, 12, 10
 
@@ -44,6 +44,8 @@ class Case:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.normal_(std=0.3).mul_(1024).round_().div_(1024)
+        if self.fields.get('tie_word_embeddings') is False and self.kind is PAIR:  # as checkpoints of T5 1.1 make it, and no config
+            model.lm_head.weight = nn.Parameter(model.lm_head.weight.flip(0))
         return model.eval()
 
 
@@ -57,7 +59,10 @@ def ids(seed: int = 1, length: int = LENGTH) -> Tensor:
 LEFT = torch.tensor([0, 5])  # tokens of padding in front of each row
 SEEN_LEFT, SEEN_RIGHT = torch.arange(LENGTH) >= LEFT[:, None], torch.arange(LENGTH) < LENGTH - LEFT[:, None]
 TYPES = (torch.arange(LENGTH) > 6).long().expand(2, -1)
-IMAGE = torch.randn(2, 3, 8, 12, generator=torch.Generator().manual_seed(2))
+
+
+def image(channels: int) -> Tensor:
+    return torch.randn(2, channels, 8, 12, generator=torch.Generator().manual_seed(2))
 
 
 def first(out: Any) -> Tensor:
@@ -121,7 +126,9 @@ BODY = Kind(their_decoder, our_decoder)
 UNPADDED = Kind(lambda model: {'whole': first(model(ids()))}, lambda model: {'whole': model(ids())})
 ENCODER = Kind(their_encoder, our_encoder)
 PAIR = Kind(their_pair, our_pair, their_pair_writes, our_pair_writes)
-VISION = Kind(lambda model: {'whole': first(model(IMAGE))}, lambda model: {'whole': model(IMAGE)})
+VISION = Kind(
+    lambda model: {'whole': first(model(image(model.config.num_channels)))}, lambda model: {'whole': model(image(model.channels))}
+)
 
 
 # ------------------------------------------------------------------------------------------------ the table
@@ -190,7 +197,11 @@ CASES: dict[str, Case] = {
     'gemma2, otherwise': Case(DECODER, 'Gemma2ForCausalLM', WIDE | CAPPED | UNCAPPED | UNTIED | BIASED),
     'gemma2, body': Case(BODY, 'Gemma2Model', WIDE | CAPPED),
     'gemma3': Case(DECODER, 'Gemma3ForCausalLM', WIDE | CAPPED | UNCAPPED | dict(num_hidden_layers=6)),
-    'gemma3, otherwise': Case(DECODER, 'Gemma3ForCausalLM', WIDE | CAPPED | UNTIED | BIASED | TWO_WAYS | dict(layer_types=[GLOBAL, LOCAL])),
+    'gemma3, otherwise': Case(
+        DECODER,
+        'Gemma3ForCausalLM',
+        WIDE | CAPPED | UNTIED | BIASED | TWO_WAYS | dict(layer_types=[GLOBAL, LOCAL], attn_logit_softcapping=None),
+    ),
     'phi': Case(DECODER, 'PhiForCausalLM', SIZES | HALF),
     'phi, otherwise': Case(
         DECODER,
@@ -233,6 +244,7 @@ CASES: dict[str, Case] = {
         PAIR,
         'T5ForConditionalGeneration',
         T5
+        | UNTIED
         | dict(feed_forward_proj='gated-gelu', layer_norm_epsilon=0.1)
         | dict(relative_attention_num_buckets=8, relative_attention_max_distance=8),
     ),
@@ -241,7 +253,7 @@ CASES: dict[str, Case] = {
         VISION,
         'ViTForImageClassification',
         SHAPE
-        | dict(image_size=(8, 12), patch_size=(2, 4), qkv_bias=False, hidden_act='relu', layer_norm_eps=0.1)
+        | dict(image_size=(8, 12), patch_size=(2, 4), num_channels=1, qkv_bias=False, hidden_act='relu', layer_norm_eps=0.1)
         | dict(attention_probs_dropout_prob=0.3),
     ),
 }

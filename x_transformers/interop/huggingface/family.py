@@ -112,9 +112,12 @@ class Family:
         g = key_heads(full) if not side else h
         return {'e': full['dim'], 'h': h, 'g': g, 'r': h // g, 'd': d, **self.more_sizes(given)}
 
+    def headless(self, architecture: str) -> bool:
+        return self.heads[architecture] is NO_HEAD
+
     def with_body(self, architecture: str, tensors: Mapping[str, T]) -> dict[str, T]:
         """Tensors by the names that they have where there is a head; bodies alone leave out how they begin."""
-        return {(self.body if self.heads[architecture] is NO_HEAD else '') + name: tensor for name, tensor in tensors.items()}
+        return {(self.body if self.headless(architecture) else '') + name: tensor for name, tensor in tensors.items()}
 
     def tied(self, model: nn.Module) -> Flags:
         """The field that says whether embeddings are tied, where no flag does."""

@@ -43,11 +43,6 @@ SANDWICHED = (
     windows(),
     same('query_pre_attn_scalar', 'attn_scale', to=lambda width: width**-0.5, back=lambda scale: round(scale**-2)),
     same('final_logit_softcapping', 'logits_softclamp_value', optional=True),
-    Field(
-        ('attn_logit_softcapping',),
-        lambda given: soft_cap(given.get('attn_logit_softcapping')),
-        lambda flags: {'attn_logit_softcapping': flags['attn_logit_softclamp_value'] if flags['attn_softclamp_logits'] else None},
-    ),
 )
 SANDWICHED_ROWS = (
     *llama.EMBEDDINGS,
@@ -63,13 +58,19 @@ def soft_cap(value: float | None) -> Flags:
     return {} if value is None else {'attn_softclamp_logits': True, 'attn_logit_softclamp_value': value}
 
 
+SOFT_CAP = Field(
+    ('attn_logit_softcapping',),
+    lambda given: soft_cap(given.get('attn_logit_softcapping')),
+    lambda flags: {'attn_logit_softcapping': flags['attn_logit_softclamp_value'] if flags['attn_softclamp_logits'] else None},
+)
+
 GEMMA2 = Family(
     name='gemma2',
     config='Gemma2Config',
     shape=DECODER,
     heads={'Gemma2ForCausalLM': LOGITS, 'Gemma2Model': NO_HEAD},
     body='model.',
-    fields=(*SANDWICHED, rotary()),
+    fields=(*SANDWICHED, SOFT_CAP, rotary()),
     rows=SANDWICHED_ROWS,
 )
 
@@ -83,6 +84,7 @@ GEMMA3 = Family(
         *SANDWICHED,
         layered_rotary(),
         *llama.QK_NORM,
+        only('attn_logit_softcapping', None),  # their code does not apply it
         nothing('_sliding_window_pattern', 'sliding_window_pattern'),  # layer_types says it
     ),
     rows=(

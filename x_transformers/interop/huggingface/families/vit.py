@@ -45,10 +45,10 @@ VIT = Family(
         nothing('encoder_stride', 'pooler_output_size', 'pooler_act'),
     ),
     rows=(
-        row('vit.embeddings.cls_token', 'cls_token'),
+        row('vit.embeddings.cls_token', 'cls_token', shaped('1 n e', 'n e')),
         row('vit.embeddings.position_embeddings', 'pos_embedding'),
-        row('vit.embeddings.patch_embeddings.projection.weight', 'patch_to_embedding.weight', shaped('e c p q', 'e (p q c)')),
-        row('vit.embeddings.patch_embeddings.projection.bias', 'patch_to_embedding.bias'),
+        row('vit.embeddings.patch_embeddings.projection.weight', 'patch_to_embedding.1.weight', shaped('e c p q', 'e (p q c)')),
+        row('vit.embeddings.patch_embeddings.projection.bias', 'patch_to_embedding.1.bias'),
         *layer_norm('vit.layers.{l}.layernorm_before', 'attn_layers.layers.{2l}.0.0'),
         row('vit.layers.{l}.attention.q_proj.{p}', 'attn_layers.layers.{2l}.1.to_q.{p}'),
         row('vit.layers.{l}.attention.k_proj.{p}', 'attn_layers.layers.{2l}.1.to_k.{p}'),
