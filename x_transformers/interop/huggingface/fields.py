@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from x_transformers.errors import FlagError, quoted
+from x_transformers.flags.accepting import settled
 
 Flags = dict[str, Any]
 
@@ -67,7 +68,7 @@ def same(
         value = through(back, flags[ours])
         return {} if value is None and not optional else {theirs: value}
 
-    return Field((theirs,), lambda given: {ours: through(to, given[theirs])}, fields_of)
+    return Field((theirs,), lambda given: {ours: settled(through(to, given[theirs]))}, fields_of)
 
 
 def one_of(theirs: str, choices: Mapping[Any, Flags]) -> Field:
