@@ -31,7 +31,7 @@ class MaskFlags(Config):
 
     window: int | tuple[int | None, ...] | None = flag(
         None,
-        'Tokens see no further than this on either side; a tuple gives each self-attention its own.',
+        'Tokens see no further than this on either side, at linear cost; a tuple gives each self-attention its own.',
         paper='2004.05150',
         scope='self',
         example={'window': 3},
