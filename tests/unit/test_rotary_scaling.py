@@ -129,3 +129,10 @@ def test_ready_angles_are_of_one_embedding() -> None:
     stack = of_its_own()
     with pytest.raises(InputError, match='layers have frequencies of their own'):
         stack(torch.randn(1, 3, 16).double(), rotary_pos_emb=stack.rotary_pos_emb[0].forward_from_seq_len(3))
+
+
+def test_scalings_by_layer_are_plain_data() -> None:
+    scalings = (None, {'kind': 'longrope', 'factor': 2.0, 'original_length': 8, 'factors': [1.0, 2.0]})
+    stack = Decoder(dim=16, depth=2, heads=2, attn_dim_head=8, rotary_pos_emb=True, rotary_base=[100, 50.0], rotary_scaling=scalings)
+    assert type(stack.config).from_json(stack.config.to_json()) == stack.config
+    assert stack.config.rotary_scaling[1]['factors'] == (1.0, 2.0)

@@ -31,10 +31,10 @@ def checked(name: str, value: Any, entry: Entry) -> Any:
 
 
 def settled(value: Any) -> Any:
-    """Tuples for lists, in dicts too."""
+    """Tuples for lists, in dicts and tuples too."""
     if isinstance(value, dict):
         return {key: settled(each) for key, each in value.items()}
-    return tuple(map(settled, value)) if isinstance(value, list) else value
+    return tuple(map(settled, value)) if isinstance(value, list) or type(value) is tuple else value
 
 
 def _within(name: str, value: Any, number: Any, about: Flag) -> None:
