@@ -17,7 +17,7 @@ from x_transformers.interop.huggingface.tensors import Row, Sizes
 from x_transformers.layers import Decoder, Encoder
 from x_transformers.models.transformer import TransformerWrapper
 from x_transformers.models.vision import ViTransformerWrapper
-from x_transformers.norms import LAYER_NORM_EPS
+from x_transformers.norms import LAYER_NORM_EPS, Unchanged
 from x_transformers.training.encoder_decoder import XTransformer
 
 OF_THE_HEAD = ('logits_softclamp_value', 'tie_embedding')
@@ -56,7 +56,26 @@ class Shape:
         return flags if stack is None else {**flags, **stack.config.keywords()}
 
 
+class FirstNormless(Shape):
+    """A model whose first attention reads the normed embeddings as they are, which no flag says: its norm is taken out."""
+
+    def build(self, flags: Flags) -> nn.Module:
+        model = super().build(flags)
+        first_norms(model)[0] = Unchanged()
+        return model
+
+    def flags_of(self, model: Any) -> Flags | None:
+        flags = super().flags_of(model)
+        return flags if flags is not None and isinstance(first_norms(model)[0], Unchanged) else None
+
+
+def first_norms(model: Any) -> Any:
+    """The norms of the first layer: before its branch, behind it, behind the sum."""
+    return model.attn_layers.layers[0].norms
+
+
 DECODER, ENCODER = Shape(TransformerWrapper, Decoder), Shape(TransformerWrapper, Encoder)
+FIRST_NORMLESS_ENCODER = FirstNormless(TransformerWrapper, Encoder)
 VISION, ENCODER_DECODER = Shape(ViTransformerWrapper, Encoder), Shape(XTransformer)
 
 T = TypeVar('T')

@@ -59,7 +59,7 @@ BERT = Family(
         only('is_decoder', False),
         only('add_cross_attention', False),
         only('position_embedding_type', None, 'absolute'),
-        nothing('tie_word_embeddings', 'classifier_dropout'),  # the first is told by the tensors
+        nothing('tie_word_embeddings', 'classifier_dropout'),  # ties are told by the tensors
         nothing(
             'directionality', *(f'pooler_{name}' for name in ('fc_size', 'num_attention_heads', 'num_fc_layers', 'size_per_head', 'type'))
         ),

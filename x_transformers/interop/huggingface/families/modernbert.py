@@ -1,14 +1,21 @@
-"""ModernBERT (2412.13663): an encoder with rotary positions, gates, and windows in most layers."""
+"""ModernBERT (2412.13663): an encoder with rotary positions, gates, and windows in most layers.
+
+Its first attention has no norm of its own: it reads the embeddings as they were normed.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
 from x_transformers.interop.huggingface.families import llama
-from x_transformers.interop.huggingface.family import ENCODER, NO_HEAD, Family
+from x_transformers.interop.huggingface.family import FIRST_NORMLESS_ENCODER, NO_HEAD, Family
 from x_transformers.interop.huggingface.fields import (
     ACTIVATION_MODULES,
     ACTIVATIONS,
+    Field,
     Flags,
     Given,
     always,
@@ -36,10 +43,20 @@ def masked_tokens(given: Given) -> Flags:
     return {'to_logits': nn.Sequential(*parts)}
 
 
+def fields_of_head(flags: Mapping[str, Any]) -> Flags:
+    """What the parts of that head say."""
+    head = flags['to_logits']
+    if not isinstance(head, nn.Sequential) or len(head) != 4:
+        return {}
+    activation = next((name for name, make in ACTIVATION_MODULES.items() if repr(make()) == repr(head[1])), None)
+    said = {name: getattr(part, 'bias', None) is not None for name, part in (('classifier_bias', head[0]), ('decoder_bias', head[3]))}
+    return {**said, **({} if activation is None else {'classifier_activation': activation})}
+
+
 MODERNBERT = Family(
     name='modernbert',
     config='ModernBertConfig',
-    shape=ENCODER,
+    shape=FIRST_NORMLESS_ENCODER,
     heads={'ModernBertForMaskedLM': masked_tokens, 'ModernBertModel': NO_HEAD},
     body='model.',
     fields=(
@@ -52,7 +69,7 @@ MODERNBERT = Family(
         width('intermediate_size'),
         one_of('hidden_activation', ACTIVATIONS),
         one_of('mlp_bias', {False: {'ff_no_bias': True, 'ff_glu_no_bias': True}, True: {}}),
-        always(ff_glu=True, post_emb_norm=True, norm_first_layer=False, norm_add_unit_offset=False),
+        always(ff_glu=True, post_emb_norm=True, norm_add_unit_offset=False),
         same('norm_bias', 'norm_bias'),
         same('norm_eps', 'norm_eps'),
         layered_rotary(WINDOW),
@@ -61,7 +78,8 @@ MODERNBERT = Family(
         llama.ATTENTION_DROPOUT,
         same('embedding_dropout', 'emb_dropout'),
         same('mlp_dropout', 'ff_dropout'),
-        nothing('tie_word_embeddings', 'decoder_bias', 'classifier_bias', 'classifier_activation'),  # said by the head
+        Field(('decoder_bias', 'classifier_bias', 'classifier_activation'), lambda given: {}, fields_of_head),
+        nothing('tie_word_embeddings'),  # told by the tensors
         nothing('classifier_pooling', 'classifier_dropout', 'deterministic_flash_attn', 'initializer_cutoff_factor'),
         # older names of what stands in others, and what is of other encoders
         nothing('global_attn_every_n_layers', 'global_rope_theta', 'local_rope_theta', 'layer_norm_eps', 'position_embedding_type'),
