@@ -51,6 +51,9 @@ CLASSES = (
 )
 
 
+ALONE = dict(RANK='0', WORLD_SIZE='1', MASTER_ADDR='localhost', MASTER_PORT='0')     # as torchrun says it to a single process
+
+
 def line_of(offset):
     return README.count('\n', 0, offset) + 1
 
@@ -93,6 +96,8 @@ def modules():
 @pytest.mark.parametrize('code, line, shown', list(blocks()))
 def test_block_runs_and_prints_what_is_shown(code, line, shown, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)                                  # blocks may write files
+    for name, value in ALONE.items():
+        monkeypatch.setenv(name, value)
     torch.manual_seed(0)
     printed = io.StringIO()
     padded = '\n' * line + code                                  # a traceback names the line of the README

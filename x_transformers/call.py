@@ -1,11 +1,13 @@
 """What flows through one forward pass: `Call` is the same for all layers, `Depth` is handed down them.
 
 `Span` places tokens on the time line of a sequence. Visibility is decided on their order, relative position
-schemes on their positions; both travel with the tokens and never follow from the shape of a tensor.
+schemes on their positions; both travel with the tokens and never follow from the shape of a tensor. In a packed row a
+token also brings where its document begins, which says whom it sees and from where its position counts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +27,17 @@ class Span:
     length: int = 0
     pos: Tensor | None = None  # (b|1, length) positions of their own; None: the order
     visible: Tensor | None = None  # (b, length) bool, False where no query may look; None: everywhere
+    document: Tensor | None = None  # (b, length) order of the first token of each one's document; None: all are of one
 
     def order(self, device: torch.device) -> Tensor:
         return torch.arange(self.start, self.start + self.length, device=device)
 
     def positions(self, device: torch.device) -> Tensor:
-        return self.order(device)[None] if self.pos is None else self.pos
+        """(b|1, length): those of their own, or the order in their document."""
+        if self.pos is not None:
+            return self.pos
+        order = self.order(device)[None]
+        return order if self.document is None else order - self.document
 
     def last(self, count: int) -> Span:
         """The latest `count` tokens."""
@@ -38,12 +45,12 @@ class Span:
         if cut == 0:
             return self
         keep = lambda t: None if t is None else t[:, cut:]
-        return Span(self.start + cut, count, keep(self.pos), keep(self.visible))
+        return Span(self.start + cut, count, keep(self.pos), keep(self.visible), keep(self.document))
 
     def first(self, count: int) -> Span:
         """The earliest `count` tokens."""
         keep = lambda t: None if t is None else t[:, :count]
-        return Span(self.start, count, keep(self.pos), keep(self.visible))
+        return Span(self.start, count, keep(self.pos), keep(self.visible), keep(self.document))
 
     def join(self, later: Span, device: torch.device) -> Span:
         """This span followed by `later`."""
@@ -67,21 +74,28 @@ def _cat(a: Tensor, b: Tensor) -> Tensor:
     return torch.cat((a.expand(batch, -1), b.expand(batch, -1)), dim=-1)
 
 
-@dataclass
 class Trace:
-    """What the caller asked to see of a forward pass; layers append to it."""
+    """What the caller asked to see of a forward pass; layers append to it.
 
-    maps: bool = False  # attention maps too, which only the reference backend forms
-    fused_maps: bool = False  # even of layers that were built with attn_flash=True
-    hiddens: list[Tensor] = field(default_factory=list)  # stream entering every self-attention layer
-    layer_hiddens: list[Tensor] = field(default_factory=list)  # branch input of every layer, then the last stream
-    memories: list[Tensor] = field(default_factory=list)  # (b, n, dim) of every self-attention layer, skipped ones too
-    attention: list[Any] = field(default_factory=list)  # `Intermediates` of every attention layer
-    past: list[Any] = field(default_factory=list)  # those of the call before, when decoding the 2.0.1 way
+    It is no dataclass, and neither is `Depth`: engines that shard layers copy those among the inputs of a layer, and what
+    is written to a copy is lost.
+    """
+
+    def __init__(self, maps: bool = False, fused_maps: bool = False, past: Sequence[Any] = ()):
+        self.maps = maps  # attention maps too, which only the reference backend forms
+        self.fused_maps = fused_maps  # even of layers that were built with attn_flash=True
+        self.past = past  # `Intermediates` of the call before, when decoding the 2.0.1 way
+        self.hiddens: list[Tensor] = []  # stream entering every self-attention layer
+        self.layer_hiddens: list[Tensor] = []  # branch input of every layer, then the last stream
+        self.memories: list[Tensor] = []  # (b, n, dim) of every self-attention layer, skipped ones too
+        self.attention: list[Any] = []  # `Intermediates` of every attention layer
 
     def apart(self) -> Trace:
         """The same, to which one layer may append without the others seeing it."""
-        return replace(self, layer_hiddens=list(self.layer_hiddens), attention=list(self.attention))
+        own = Trace(self.maps, self.fused_maps, self.past)
+        own.hiddens, own.memories = self.hiddens, self.memories
+        own.layer_hiddens, own.attention = list(self.layer_hiddens), list(self.attention)
+        return own
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 import x_transformers as xt
 from x_transformers import x_transformers as old
 from x_transformers.attend import Attend
+from x_transformers.decoding import processors
+from x_transformers.decoding.speculative import prompt_lookup
 from x_transformers.errors import DecodeError, FlagError, InputError
 from x_transformers.flags import catalogue
 from x_transformers.layers import AttentionLayers
+from x_transformers.training import packing
 
 torch.set_num_threads(1)
 OURS = (FlagError, InputError, DecodeError)
@@ -48,7 +53,7 @@ KINDS: dict[str, Any] = {
     'a tensor of five axes': torch.zeros(1, 1, 1, 1, 1),
 }
 SIZES = {  # what is allocated, or repeated, as often as it says
-    'heads', 'seq_len', 'max_seq_len', 'batch_size', 'capacity', 'max_pos', 'i', 'j', 'image_size', 'channels', 'total_heads',
+    'heads', 'length', 'seq_len', 'max_seq_len', 'batch_size', 'capacity', 'max_pos', 'i', 'j', 'image_size', 'channels', 'total_heads',
     'layer_index',
 }  # fmt: skip
 
@@ -166,7 +171,21 @@ def constructors() -> dict[str, Target]:
         'DataDependentAlibi': (old.DataDependentAlibi, {'dim': 16, 'heads': 2}),
         'PerRowDataDependentAlibi': (old.PerRowDataDependentAlibi, {'dim': 16, 'heads': 2}),
     }
-    return {**flagged, **{name: (kind, {**optional(kind), **keywords}) for name, (kind, keywords) in parts.items()}}
+    made = {name: (kind, {**optional(kind), **keywords}) for name, (kind, keywords) in parts.items()}
+    wishes = {'mesh': LEFT_OUT, 'checkpoint': LEFT_OUT, 'precision': LEFT_OUT}
+    together = {f'parallelize {name}': (in_a_group_of_one, {'model': stack, 'strategy': name, **wishes}) for name in ('ddp', 'fsdp', 'tp')}
+    return {**flagged, **made, **together}
+
+
+def in_a_group_of_one(model: Any, strategy: Any, **wishes: Any) -> Any:
+    """`parallelize` where it works, of a copy."""
+    from x_transformers.parallel import parallelize
+
+    dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        return parallelize(copy.deepcopy(model), strategy, **wishes)
+    finally:
+        dist.destroy_process_group()
 
 
 def optional(kind: Callable[..., Any]) -> dict[str, Any]:
@@ -209,14 +228,16 @@ def calls() -> dict[str, Target]:
     with torch.no_grad():
         state = stack(x, return_state=True)[1]
         model_state = ar.net(ids, return_state=True)[1]
+    prefix = ar.remember(ids[:1, :3])
     angles = every.rotary_pos_emb.forward_from_seq_len(8)
-    begin = torch.zeros(2, dtype=torch.long)
+    begin, lens = torch.zeros(2, dtype=torch.long), torch.tensor([4, 2])
+    packed = torch.tensor([[0, 0, 1, 1], [0, 1, 1, -1]])
     further = {'return_intermediates': False, 'return_mems': False, 'return_attn': False, 'return_state': False, 'return_embeddings': False}
     of_tokens = {
         'mask': tokens_mask, 'pos': torch.arange(4), 'sum_embeds': x, 'prepend_embeds': LEFT_OUT, 'prepend_mask': LEFT_OUT,
         'mems': LEFT_OUT,
         'mem_masks': LEFT_OUT, 'seq_start_pos': begin, 'cache': LEFT_OUT, 'state': LEFT_OUT, 'recycle_steps': LEFT_OUT,
-        'embed_ids': LEFT_OUT,
+        'embed_ids': LEFT_OUT, 'document_ids': LEFT_OUT, 'context_document_ids': LEFT_OUT,
         'attn_z_loss_weight': LEFT_OUT, 'token_emb_kwargs': LEFT_OUT, 'to_logits_kwargs': LEFT_OUT, 'attn_mask': LEFT_OUT,
         'attn_bias': LEFT_OUT, 'self_attn_kv_mask': tokens_mask, 'condition': LEFT_OUT, 'context': LEFT_OUT, 'context_mask': LEFT_OUT,
         'in_attn_cond': x, 'rotary_pos_emb': LEFT_OUT, 'cache_age': LEFT_OUT, 'layers_execute_order': LEFT_OUT,
@@ -229,16 +250,21 @@ def calls() -> dict[str, Target]:
         'embed_ids': LEFT_OUT, 'self_attn_kv_mask': LEFT_OUT, 'prepend_embeds': LEFT_OUT, 'condition': LEFT_OUT, 'attn_mask': LEFT_OUT,
     }  # fmt: skip
     restrict = {
-        'restrict_to_max_seq_len': True, 'prompt_lens': LEFT_OUT, 'amateur_model': LEFT_OUT, 'contrastive_decode_kwargs': LEFT_OUT, **going
+        'restrict_to_max_seq_len': True, 'prompt_lens': LEFT_OUT, 'amateur_model': LEFT_OUT, 'contrastive_decode_kwargs': LEFT_OUT, **going,
+        'logits_processors': LEFT_OUT, 'prefix': LEFT_OUT, 'stopping_criteria': LEFT_OUT, 'num_return_sequences': LEFT_OUT,
+        'draft': LEFT_OUT, 'draft_tokens': 2, 'prefill_chunk': LEFT_OUT,
     }  # fmt: skip
-    sampling = ('temperature', 'filter_logits_fn', 'filter_kwargs', 'generator', 'amateur_model', 'contrastive_decode_kwargs')
+    sampling = (
+        'temperature', 'filter_logits_fn', 'filter_kwargs', 'generator', 'amateur_model', 'contrastive_decode_kwargs', 'stopping_criteria',
+        'draft', 'draft_tokens',
+    )  # fmt: skip
     searching = {name: value for name, value in restrict.items() if name not in sampling}
     sources = {name: value for name, value in restrict.items() if name not in ('mask', 'attn_mask')}
     stack_inputs = {
         'x': x, 'mask': tokens_mask, 'attn_mask': torch.ones(4, 4, dtype=torch.bool), 'self_attn_kv_mask': tokens_mask, 'mems': LEFT_OUT,
         'mem_masks': LEFT_OUT, 'seq_start_pos': LEFT_OUT, 'cache': LEFT_OUT, 'cache_age': LEFT_OUT, 'state': LEFT_OUT, 'pos': LEFT_OUT,
         'attn_bias': torch.zeros(2, 4, 4), 'in_attn_cond': x, 'layers_execute_order': (0, 1), 'return_hiddens': False,
-        'return_state': False,
+        'return_state': False, 'document_ids': LEFT_OUT, 'context_document_ids': LEFT_OUT,
     }  # fmt: skip
     made: dict[str, Target] = {
         'Decoder.forward': (stack, stack_inputs),
@@ -248,6 +274,9 @@ def calls() -> dict[str, Target]:
             'x': x, 'context': x, 'context_mask': tokens_mask, 'condition': x[:, 0], 'rotary_pos_emb': angles, 'pos': LEFT_OUT,
             'context_pos': torch.arange(4), 'mems': [x], 'mem_masks': [tokens_mask],
         }),
+        'Decoder.forward of packed rows': (decoder(cross_attend=True), {
+            'x': x, 'document_ids': packed, 'context': x, 'context_document_ids': packed, 'mask': tokens_mask, 'state': LEFT_OUT,
+            'mems': LEFT_OUT, 'seq_start_pos': LEFT_OUT, 'return_state': False, 'return_hiddens': False}),
         'PrefixDecoder.forward': (xt.PrefixDecoder(dim=16, depth=1, heads=2), {
             'x': x, 'prefix_attn_len': 2, 'attn_mask': torch.ones(4, 4, dtype=torch.bool)}),
         'CrossAttender.forward': (xt.CrossAttender(dim=16, depth=1, heads=2), {'x': x, 'context': x, 'context_mask': tokens_mask}),
@@ -264,6 +293,8 @@ def calls() -> dict[str, Target]:
         'prev_attn': LEFT_OUT}),
         'TransformerWrapper.forward': (ar.net, {'x': ids, **of_tokens}),
         'TransformerWrapper.forward with a state': (ar.net, {'x': ids, 'state': model_state}),
+        'TransformerWrapper.forward of packed rows': (ar.net, {
+            'x': ids, 'document_ids': packed, 'mask': LEFT_OUT, 'pos': LEFT_OUT, 'state': LEFT_OUT, 'cache': LEFT_OUT, **further}),
         'ContinuousTransformerWrapper.forward': (vectors, {'x': vec, **of_tokens}),
         'XValTransformerWrapper.forward': (numbers, {'x': ids, 'x_num': num, **of_tokens}),
         'MultiInputTransformerWrapper.forward': (several, {'x': {'a': ids, 'b': ids}, **of_tokens}),
@@ -277,10 +308,20 @@ def calls() -> dict[str, Target]:
             'seq_in': ids, 'seq_out_start': ids, 'seq_len': 2, 'mask': tokens_mask, 'attn_mask': LEFT_OUT, 'src_prepend_embeds': LEFT_OUT,
             **sources}),
         'AutoregressiveWrapper.forward': (ar, {'x': ids, 'return_outputs': False, **dict.fromkeys(of_tokens, LEFT_OUT)}),
+        'AutoregressiveWrapper.forward of packed rows': (ar, {'x': ids, 'document_ids': packed}),
         'AutoregressiveWrapper.generate': (ar.generate, {'prompts': ids, 'seq_len': 2, **restrict}),
         'AutoregressiveWrapper.stream': (lambda **given: list(ar.stream(**given)), {'prompts': ids, 'seq_len': 2, **restrict}),
         'AutoregressiveWrapper.beam_search': (ar.beam_search, {
-            'prompts': ids, 'seq_len': 2, 'num_beams': 2, 'length_penalty': 1.0, 'num_return_sequences': 1, **searching}),
+            'prompts': ids, 'seq_len': 2, 'num_beams': 2, 'length_penalty': 1.0, **searching, 'num_return_sequences': 1}),
+        'AutoregressiveWrapper.generate with functions': (ar.generate, {
+            'prompts': ids, 'seq_len': 4, 'logits_processors': [lambda out, logits: logits], 'stopping_criteria': [lambda out: False],
+            'num_return_sequences': 2, 'draft': prompt_lookup, 'draft_tokens': 2}),
+        'AutoregressiveWrapper.generate with a draft': (ar.generate, {'prompts': ids, 'seq_len': 4, 'draft': model(), 'prompt_lens': lens}),
+        'AutoregressiveWrapper.generate behind a prefix': (ar.generate, {
+            'prompts': ids[:, :2], 'seq_len': 2, 'prefix': prefix, 'prompt_lens': begin + 1, 'seq_start_pos': LEFT_OUT, 'mask': LEFT_OUT}),
+        'AutoregressiveWrapper.remember': (ar.remember, {
+            'prompts': ids, 'prefix': LEFT_OUT, 'prefill_chunk': LEFT_OUT, 'mems': LEFT_OUT, 'prepend_embeds': LEFT_OUT}),
+        'AutoregressiveWrapper.remember more': (ar.remember, {'prompts': ids, 'prefix': prefix}),
         'XLAutoregressiveWrapper.forward': (xl, {'x': ids, 'mems': LEFT_OUT}),
         'XLAutoregressiveWrapper.generate': (xl.generate, {'start_tokens': ids, 'seq_len': 2, **going}),
         'NonAutoregressiveWrapper.forward': (nar, {'x': ids.repeat(1, 2), 'only_train_generator': False, 'only_train_critic': False}),
@@ -297,6 +338,9 @@ def calls() -> dict[str, Target]:
         'DPO.forward': (dpo, {
             'preferred_seq': ids, 'unpreferred_seq': ids, 'prompt_mask': tokens_mask, 'preferred_seq_mask': tokens_mask,
             'unpreferred_seq_mask': LEFT_OUT}),
+        'pack': (packing.pack, {'sequences': [[1, 2], torch.tensor([3])], 'length': 4, 'pad_value': 0}),
+        'ids_from_cu_seqlens': (packing.ids_from_cu_seqlens, {'cu_seqlens': torch.tensor([0, 1, 3]), 'length': 4}),
+        'ids_from_lengths': (packing.ids_from_lengths, {'lengths': [[1, 2], [4]], 'length': 4}),
         'StackState.keep': (state.keep, {'count': 2}),
         'StackState.rewind': (state.rewind, {'count': 2}),
         'StackState.reorder': (state.reorder, {'index': torch.tensor([1, 0])}),
@@ -304,7 +348,21 @@ def calls() -> dict[str, Target]:
         'AttentionLayers.empty_state': (stack.empty_state, {'capacity': 8}),
         'TransformerWrapper.empty_state': (ar.net.empty_state, {'capacity': 8}),
     }  # fmt: skip
-    return {**made, **parts()}
+    return {**made, **made_ready(ids), **parts()}
+
+
+def made_ready(tokens: Tensor) -> dict[str, Target]:
+    """Processors of logits: how they are made, and what they are given."""
+    given = {
+        'RepetitionPenalty': {'penalty': 1.2, 'after': 0}, 'PresencePenalty': {'penalty': 0.5, 'after': 0},
+        'FrequencyPenalty': {'penalty': 0.5, 'after': 0}, 'NoRepeatNgrams': {'size': 2, 'after': 0},
+        'MinLength': {'length': 3, 'eos_token': 1, 'after': 0}, 'LogitBias': {'bias': {3: 1.0}},
+    }  # fmt: skip
+
+    def running(kind: Any) -> Callable[..., Any]:
+        return lambda **keywords: kind(**keywords)(tokens, torch.zeros(len(tokens), 11))
+
+    return {name: (running(getattr(processors, name)), keywords) for name, keywords in given.items()}
 
 
 def parts() -> dict[str, Target]:
@@ -401,7 +459,7 @@ def is_ours(error: Exception) -> bool:
 def is_known(target: str, argument: str, kind: str, error: Exception) -> bool:
     """What is not ours to say: an error inside a function of the user's own, and what torch says of the precision and the place of
     a part alone. Every layer of a stack would have to ask for these; the stack asks once."""
-    if argument == 'filter_logits_fn' and kind == 'a function':
+    if argument in ('filter_logits_fn', 'draft') and kind == 'a function':
         return True
     words = ('dtype', 'scalar type', 'device')
     return target in parts() and kind in ('doubles', 'half precision', 'a meta tensor') and any(word in str(error) for word in words)

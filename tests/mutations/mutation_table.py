@@ -22,7 +22,9 @@ class Mutation(NamedTuple):
 
 
 FORMULAS, DECODING, PADDING, CAUSALITY = 'test_formulas.py', 'test_decoding.py', 'test_padding.py', 'test_causality.py'
+WAYS = 'test_ways_to_generate.py'
 BACKENDS, MODELS, LOSSES, CHOICES = 'test_backends.py', 'test_model_formulas.py', 'test_loss_formulas.py', 'test_choices.py'
+PACKING = 'test_packing.py'
 
 MUTATIONS = (
     # positions
@@ -184,8 +186,8 @@ MUTATIONS = (
     ),
     Mutation(
         'mask of a lead', 'attention/masks.py', PADDING, 'test_left_padding_changes_nothing and num_mem_kv',
-        'Visible(ahead(explicit, lead, True)',
-        'Visible(ahead(explicit, lead, False)',
+        'ahead(both(explicit, together), lead, True)',
+        'ahead(both(explicit, together), lead, False)',
     ),
     Mutation(
         'blind queries', 'attention/backends.py', BACKENDS, 'Decoder and defaults',
@@ -558,23 +560,23 @@ MUTATIONS = (
     ),
     # generation
     Mutation(
-        'last position', 'decoding/generate.py', DECODING, 'cached_generation and defaults',
-        'return logits_of(self.net(x, **given), self.batch)[:, -1]',
-        'return logits_of(self.net(x, **given), self.batch)[:, -2]',
+        'last position', 'decoding/sources.py', DECODING, 'cached_generation and defaults',
+        'return logits_of(self.net(x, **given), self.batch)[:, -count:]',
+        'return logits_of(self.net(x, **given), self.batch)[:, -count - 1 : -1]',
     ),
     Mutation(
-        'window of a stepper', 'decoding/generate.py', CHOICES, 'slides',
-        'room = max(self.window - new.shape[1], 0)',
-        'room = max(self.window - new.shape[1] - 1, 0)',
+        'window of a stepper', 'decoding/sources.py', CHOICES, 'slides',
+        'room = max(self.window - piece.shape[1], 0)',
+        'room = max(self.window - piece.shape[1] - 1, 0)',
     ),
     Mutation(
-        'padding moves with the window', 'decoding/generate.py', CHOICES, 'slides',
+        'padding moves with the window', 'decoding/sources.py', CHOICES, 'slides',
         '(start - dropped).clamp(min=0)',
         'start',
     ),
     Mutation(
-        'padding of a stepper', 'decoding/generate.py', CHOICES, 'rows_go_on',
-        'self.start = moved(start, total - new.shape[1])',
+        'padding of a stepper', 'decoding/sources.py', CHOICES, 'rows_go_on',
+        'self.start = moved(start, dropped)',
         'self.start = None',
     ),
     Mutation(
@@ -584,8 +586,43 @@ MUTATIONS = (
     ),
     Mutation(
         'end of a row', 'decoding/generate.py', CHOICES, 'end',
-        'over = over | (token == eos_token)',
-        'over = token == eos_token',
+        'over = over | (out[:, -1] == self.eos_token)',
+        'over = out[:, -1] == self.eos_token',
+    ),
+    Mutation(
+        'copies of a prompt', 'decoding/sources.py', WAYS, 'several',
+        'index = torch.arange(len(logits), device=out.device).repeat_interleave(self.copies)',
+        'index = torch.arange(len(logits), device=out.device).repeat(self.copies)',
+    ),
+    Mutation(
+        'what is kept of a draft', 'decoding/speculative.py', WAYS, 'draft_changes and defaults',
+        '* chance(q) < chance(p[:, :k])',
+        '* chance(q) <= chance(p[:, :k])',
+    ),
+    Mutation(
+        'the token behind a draft', 'decoding/speculative.py', WAYS, 'together',
+        'choose.draw(p[:, k])',
+        'choose.draw(p[:, k - 1])',
+    ),
+    Mutation(
+        'how far rows advance together', 'decoding/speculative.py', WAYS, 'draft_changes and (defaults or rotary)',
+        'cumprod(dim=1).sum(dim=1).min()',
+        'cumprod(dim=1).sum(dim=1).max()',
+    ),
+    Mutation(
+        'an older state', 'decoding/sources.py', WAYS, 'draft_changes and shift_tokens',
+        'self.fed, self.state = self.past.pop()',
+        'self.fed, self.state = length, self.past.pop()[1]',
+    ),
+    Mutation(
+        'padding behind a prefix', 'joining.py', WAYS, 'prefix and defaults',
+        'insert(seen, torch.zeros((1, count)',
+        'insert(seen, torch.ones((1, count)',
+    ),
+    Mutation(
+        'positions behind a prefix', 'decoding/sources.py', WAYS, 'prefix and defaults',
+        'padding + fed :]',
+        'padding :]',
     ),
     Mutation(
         'ended prompts', 'decoding/prompts.py', CHOICES, 'end',
@@ -672,6 +709,52 @@ MUTATIONS = (
         'NAR loss', 'training/nonautoregressive.py', LOSSES, 'masked_tokens',
         '(surprise * mask).sum() / mask.sum()',
         'surprise.mean()',
+    ),
+    # packed rows
+    Mutation(
+        'documents that see each other', 'attention/masks.py', PACKING, 'test_no_token_sees and defaults',
+        'queries.document[:, None, :, None] == keys.document[:, None, None, :]',
+        'queries.document[:, None, :, None] >= keys.document[:, None, None, :]',
+    ),
+    Mutation(
+        'queries that see nothing of their document', 'attention/masks.py', PACKING, 'test_a_query_that_sees_nothing',
+        'explicit, past = both(explicit, past()), None',
+        'explicit, past = explicit, past',
+    ),
+    Mutation(
+        'positions of packed rows', 'call.py', PACKING, 'alone_with_gradients and rotary and memory',
+        'order - self.document',
+        'order',
+    ),
+    Mutation(
+        'absolute positions of packed rows', 'models/body.py', 'test_every_model.py', 'test_packed_documents and defaults',
+        'pos = places(ask.document_ids)',
+        'pos = places(ask.document_ids * 0)',
+    ),
+    Mutation(
+        'shift across documents', 'shift.py', PACKING, 'test_no_token_sees and shift_tokens',
+        'part.masked_fill(~own[..., None], 0.0)',
+        'part.masked_fill(own[..., None] & False, 0.0)',
+    ),
+    Mutation(
+        'first tokens of documents', 'attention/scores.py', PACKING, 'alone_with_gradients and selective',
+        'begins if keys.document is None else keys.document',
+        'begins',
+    ),
+    Mutation(
+        'context of a document', 'entry.py', PACKING, 'alone_with_gradients and cross_attend',
+        'given.context_mask, document)',
+        'given.context_mask)',
+    ),
+    Mutation(
+        'loss across documents', 'training/autoregressive.py', PACKING, 'test_the_loss_of_packed_rows',
+        'targets.masked_fill(~followed(document_ids), self.ignore_index)',
+        'targets.masked_fill(document_ids[:, 1:] < 0, self.ignore_index)',
+    ),
+    Mutation(
+        'padding that is one document', 'documents.py', PACKING, 'test_the_loss_of_packed_rows',
+        'value=True) | (ids < 0)',
+        'value=True)',
     ),
     # checks
     Mutation(

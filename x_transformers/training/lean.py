@@ -36,7 +36,7 @@ def why_logits(net: nn.Module) -> str | None:
     if model._logits_bound is not None:
         return 'logits_softclamp_value bounds them after the head'
     head: Any = model.to_logits
-    if type(head) not in (nn.Linear, TiedLogits):
+    if type(head).forward not in (nn.Linear.forward, TiedLogits.forward):
         return f'its head (to_logits) is a {type(head).__name__}, not one linear map'
     if is_watched(head) or head._backward_hooks or head._backward_pre_hooks:
         return 'there are hooks on its head'
