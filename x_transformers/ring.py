@@ -47,15 +47,19 @@ class WindowKeys:
             kept = Keys(kept.read(), kept.lead, kept.memory_mask)
         return replace(self, kept=kept.append(records))
 
+    @property
+    def most(self) -> int:
+        """Tokens that are remembered between calls, at most."""
+        return self.window + 2 * SPARE
+
     def slide(self) -> WindowKeys:
         """After a call: without what no later query sees."""
-        most = self.window + 2 * SPARE
-        if self.length <= most and (isinstance(self.kept, FixedKeys) or not self.preallocated):
+        if self.length <= self.most and (isinstance(self.kept, FixedKeys) or not self.preallocated):
             return self
         count = min(self.length, self.window + SPARE)
         kept: Keys | FixedKeys = Keys(self.kept.read(), self.kept.lead, self.memory_mask).keep(count)
         if self.preallocated:
-            kept = Fresh(memory_mask=kept.memory_mask, capacity=most).start(kept.read(), kept.lead)
+            kept = Fresh(memory_mask=kept.memory_mask, capacity=self.most).start(kept.read(), kept.lead)
         return replace(self, kept=kept, gone=self.gone + self.length - count)
 
     def keep(self, count: int) -> WindowKeys:
