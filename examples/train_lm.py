@@ -24,6 +24,7 @@ from lm import Problem, checkpoint
 from lm.curve import draw
 from lm.data import Corpus, batch_at, counted_seed, fixed_windows, read_corpus
 from lm.model import DEFAULTS, build, flags_of, model_config, on_device, room
+from lm.speed import Meter
 from lm.terminal import at_least, flag_pair, interruption, write
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -44,6 +45,7 @@ class Run:
     step: int = 0
     losses: list[float] = field(default_factory=list)                       # nats, of every step
     held_out: list[tuple[int, float]] = field(default_factory=list)         # (step, bits per byte)
+    meter: Meter | None = None                                              # of the speed of steps
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -65,6 +67,8 @@ def make_parser() -> argparse.ArgumentParser:
     add('--bf16', action=argparse.BooleanOptionalAction, default=False, help='compute in bfloat16 where autocast does')
     add('--compile', action=argparse.BooleanOptionalAction, default=False, help='torch.compile the training step')
     add('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    add('--peak-flops', type=at_least(1, float), metavar='N',
+        help='operations per second that a device can do, of which MFU is the share (default: those of a large matrix product)')
     add('--eval-every', type=at_least(1), default=100, metavar='STEPS')
     add('--eval-windows', type=at_least(1), default=512, help='sequences held out; a quarter of them while training')
     add('--save-every', type=at_least(1), default=100, metavar='STEPS')
@@ -104,8 +108,9 @@ def prepare(settings: argparse.Namespace) -> Run:
         model = build(model_config(dict(settings.set), settings.seq_len))
     room(model, os.fsencode(settings.prompt))
     model = on_device(model, settings.device)
+    meter = Meter.of(model, settings)
     folder = saved.parent if settings.resume else new_folder(settings.out)
-    run = Run(settings, folder, corpus, model, make_optimizer(model, settings.decay))
+    run = Run(settings, folder, corpus, model, make_optimizer(model, settings.decay), meter=meter)
     if settings.resume:
         restore(run, saved)
     return run
@@ -157,7 +162,8 @@ def train(run: Run) -> bool:
     loss_of = torch.compile(run.model) if s.compile else run.model
     with progress_bar(run) as bar, interruption() as interrupted:
         while run.step < s.steps and not interrupted.is_set():
-            run.losses.append(take_step(run, loss_of))
+            with run.meter:
+                run.losses.append(take_step(run, loss_of))
             run.step += 1
             show(bar, run)
             if run.step % s.eval_every == 0:
@@ -168,6 +174,7 @@ def train(run: Run) -> bool:
         save(run)
     if run.step < s.steps:
         return False
+    print(f'speed     {run.meter}')
     print(f'held out  {bits_per_byte(run, windows):.3f} bits per byte, on {len(windows)} windows of {s.seq_len} bytes')
     return True
 
