@@ -1,6 +1,6 @@
 """A summary counts what the built model holds, what its forward pass multiplies, and what decoding remembers.
 
-Every flag of a decoder; of encoders and models a seeded part, with PAIRS=all every one.
+Every flag of a decoder; of flags together, encoders and models a seeded part, with PAIRS=all every one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from law_cases import BATCH, DECODERS, LENGTH, STACKS, Case, build_stack, context_of, embeddings, in_pieces, named, part
+from subjects import STACK_FLAGS
 from test_every_model import CASES, Model
 from test_every_model import LENGTH as MODEL_LENGTH
 from torch import nn
@@ -47,7 +48,11 @@ def rows_add_up(summary: Summary, model: nn.Module) -> bool:
     return summary.parameters == held(model)
 
 
-@pytest.mark.parametrize('kind, case', [*((Decoder, case) for case in DECODERS), *part(STACKS[len(DECODERS) :], 6)], ids=named)
+SINGLE = [(Decoder, case) for case in DECODERS if case.name in STACK_FLAGS]
+FURTHER = part([at for at in STACKS if at not in SINGLE], 12)
+
+
+@pytest.mark.parametrize('kind, case', [*SINGLE, *FURTHER], ids=named)
 def test_a_stack_holds_multiplies_and_remembers_what_is_counted(kind: Any, case: Case) -> None:
     stack, x, beside = build_stack(kind, case), embeddings()[:1], context_of(case, slice(1))
     counted = stack.summary(LENGTH, **beside)

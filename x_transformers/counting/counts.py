@@ -14,7 +14,7 @@ from x_transformers.counting.products import Products, imagined
 from x_transformers.counting.table import Row, Summary
 from x_transformers.errors import InputError, quoted
 from x_transformers.feedforward import FeedForward
-from x_transformers.inputs import whole
+from x_transformers.inputs import expect_switch, whole
 from x_transformers.plan import KINDS
 from x_transformers.ring import WindowKeys
 from x_transformers.state import Beside, Tail, tensors
@@ -22,11 +22,12 @@ from x_transformers.state import Beside, Tail, tensors
 USUAL = 1024  # tokens, of what takes any number of them
 
 
-def flops(model: Any, batch: int, n: int | None, inputs: Mapping[str, Any]) -> int:
-    """Operations in the matrix products of a forward pass."""
+def flops(model: Any, batch: int, n: int | None, backward: bool, inputs: Mapping[str, Any]) -> int:
+    """Operations in the matrix products of a forward pass, or with the backward pass."""
+    expect_switch('backward', backward)
     if (whole(batch) or 0) < 1:
         raise InputError(f'batch={quoted(batch)} is not possible; expected the number of rows, at least 1')
-    return passed(model, batch, length(model, n), inputs, {}).flops.total()
+    return passed(model, batch, length(model, n), inputs, {}).flops.total() * (3 if backward else 1)
 
 
 def summary(model: Any, n: int | None, inputs: Mapping[str, Any]) -> Summary:
@@ -95,8 +96,8 @@ def parts_of(model: nn.Module) -> Iterator[tuple[str, Any]]:
 
 def kinds_of(model: nn.Module) -> dict[int, str]:
     """What the layers of every stack are."""
-    stacks = [part for part in model.modules() if isinstance(part, Countable) and part._layers is not None]
-    return {id(layer): KINDS[kind] for stack in stacks for kind, layer in zip(stack.plan.kinds, stack.layers)}  # type: ignore[attr-defined]
+    stacks: list[Any] = [part for part in model.modules() if isinstance(part, Countable) and part._layers is not None]
+    return {id(layer): KINDS[kind] for stack in stacks for kind, layer in zip(stack.plan.kinds, stack.layers)}
 
 
 def shape_of(part: Any) -> str:
