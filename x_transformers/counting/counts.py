@@ -20,13 +20,14 @@ from x_transformers.ring import WindowKeys
 from x_transformers.state import Beside, Tail, tensors
 
 USUAL = 1024  # tokens, of what takes any number of them
+MOST = 2**24  # tokens and rows: shapes beyond are none
 
 
 def flops(model: Any, batch: int, n: int | None, backward: bool, inputs: Mapping[str, Any]) -> int:
     """Operations in the matrix products of a forward pass, or with the backward pass."""
     expect_switch('backward', backward)
-    if (whole(batch) or 0) < 1:
-        raise InputError(f'batch={quoted(batch)} is not possible; expected the number of rows, at least 1')
+    if not 1 <= (whole(batch) or 0) <= MOST:
+        raise InputError(f'batch={quoted(batch)} is not possible; expected the number of rows, from 1 to {MOST:,}')
     return passed(model, batch, length(model, n), inputs, {}).flops.total() * (3 if backward else 1)
 
 
@@ -51,9 +52,9 @@ def length(model: Countable, n: int | None) -> int:
     own = model._length
     if n is None:
         return own or USUAL
-    if (whole(n) or 0) < 1:
+    if not 1 <= (whole(n) or 0) <= MOST:
         raise InputError(
-            f'n={quoted(n)} is not possible; expected the number of tokens, at least 1, or None for as many as the model takes'
+            f'n={quoted(n)} is not possible; expected the number of tokens, from 1 to {MOST:,}, or None for as many as the model takes'
         )
     if not model._takes_length and n != own:
         raise InputError(f'n={n} is not possible: {type(model).__name__} was built for {own} tokens; leave n out')
