@@ -77,7 +77,7 @@ def test_a_window_grows_to_the_bytes_that_are_counted(most: int) -> None:
     assert max(map(held_by, states)) == stack.summary().state_of(40) == stack.summary().state_of(10**9) < 40 * stack.summary().state
 
 
-@pytest.mark.parametrize('case', part(CASES, 32), ids=str)
+@pytest.mark.parametrize('case', part(CASES, 20), ids=str)
 def test_a_model_holds_and_multiplies_what_is_counted(case: Model) -> None:
     net = case.build()
     given, beside = map_tensors(lambda t: t[:1], case.inputs())
