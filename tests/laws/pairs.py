@@ -124,10 +124,10 @@ def known(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def work(folder: Path, part: int, parts: int) -> None:
+def work(folder: Path, part: int, parts: int, flags: set[str]) -> None:
     """One process: judges its part of the cases that are not known yet, in an order that soon meets every flag."""
     torch.set_num_threads(1)
-    todo, done = cases(), known(folder)
+    todo, done = [case for case in cases() if not flags or flags & set(case.flags)], known(folder)
     random.Random(0).shuffle(todo)
     with (folder / f'{part}.jsonl').open('a') as out:
         for case in todo[part::parts]:
@@ -143,9 +143,9 @@ def work(folder: Path, part: int, parts: int) -> None:
             out.flush()
 
 
-def run(folder: Path, workers: int) -> dict[str, dict[str, Any]]:
+def run(folder: Path, workers: int, flags: str) -> dict[str, dict[str, Any]]:
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, __file__, '--folder', str(folder), '--workers', str(workers), '--part']
+    command = [sys.executable, __file__, '--folder', str(folder), '--workers', str(workers), '--flags', flags, '--part']
     started = [subprocess.Popen([*command, str(part)]) for part in range(workers)]
     ended = [process.wait() for process in started]
     if any(ended):
@@ -157,12 +157,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--workers', type=int, default=2, help='processes')
     parser.add_argument('--folder', type=Path, default=FOUND / fingerprint(), help='where verdicts are kept; by default those of this code')
+    parser.add_argument('--flags', default='', metavar='NAME,NAME', help='only pairs with one of these flags')
     parser.add_argument('--part', type=int, help='be one of the processes')
     asked = parser.parse_args()
     if asked.part is not None:
-        work(asked.folder, asked.part, asked.workers)
+        work(asked.folder, asked.part, asked.workers, set(filter(None, asked.flags.split(','))))
         return 0
-    found = run(asked.folder, asked.workers)
+    found = run(asked.folder, asked.workers, asked.flags)
     broken = [f'{record["case"]}: {record["broken"]}' for record in found.values() if 'broken' in record]
     sys.stdout.write('\n'.join([*broken, f'{len(found)} cases, {len(broken)} broken']) + '\n')
     return int(bool(broken))
