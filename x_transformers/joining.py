@@ -36,7 +36,8 @@ def with_room(state: StackState, more: int) -> StackState:
 
 def slid(state: StackState, coming: int) -> StackState:
     """The same, whose windows slid before so many tokens come, which then need not: a graph of one step stays one."""
-    slide = lambda keys: keys.slide(coming) if isinstance(keys, WindowKeys) else keys
+    room = coming + 1  # keys that fill their buffer to the last row are contiguous, which a graph would be made for
+    slide = lambda keys: keys.slide(room) if isinstance(keys, WindowKeys) else keys
     return replace(state, layers=tuple(of_keys(slide, layer) for layer in state.layers))
 
 
