@@ -1,0 +1,49 @@
+"""What mkdocs calls: pages written from the code join those written by hand, and links lead to where things stand in the site."""
+import re
+from pathlib import Path
+
+import api_pages
+import flag_pages
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).parents[2]
+
+# Where the site has what recipes of the README refer to in other chapters of it
+CHAPTERS_OF_README = {'decoding-by-state': 'concepts/state.md'}
+
+
+def on_config(config):
+    next(part for part in config.nav if 'Reference' in part)['Reference'] = list(api_pages.CHAPTERS)
+    return config
+
+
+def on_files(files, config):
+    made = {f'images/{path.name}': path.read_bytes() for path in sorted((ROOT / 'images').glob('*.png'))}
+    made['recipes.md'] = f'# Recipes\n{flag_pages.recipes()}'
+    made.update(flag_pages.pages({}))
+    made.update(api_pages.pages())
+    for path, content in made.items():
+        files.append(File.generated(config, path, content=content))
+    return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    path = page.file.src_uri
+    if path == 'flags.md':
+        markdown = flags_linked(markdown)
+    if path == 'recipes.md':
+        markdown = re.sub(r'\]\(#([\w-]+)\)', lambda link: f']({CHAPTERS_OF_README.get(link[1], link[0][2:-1])})', markdown)
+    markdown = re.sub(r'\]\((?:\.\./)*images/', f']({"../" * path.count("/")}images/', markdown)
+    markdown = re.sub(r'\[[^]\n]+\]\((?:\.\./)*([\w/]+\.py)\)', r'`\1`', markdown)        # files that are no part of the site
+    # a table of Python-Markdown needs no backslash before a bar in code, and would show it
+    return re.sub(r'`[^`\n]+`', lambda code: code[0].replace('\\|', '|'), markdown)
+
+
+def flags_linked(markdown):
+    """The page of all flags with links to the page of each."""
+    lines, before = [], ''
+    for line in markdown.splitlines():
+        if line.startswith('## '):
+            before = '' if line == '## AttentionLayers' else f'{line[3:]}.'
+        lines.append(re.sub(r'^\| `(\w+)` \|', rf'| [`\1`](flags/{before}\1.md) |', line))
+    return '\n'.join(lines)
