@@ -2,9 +2,9 @@
 import inspect
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
+import readme
 import verdicts
 from torch import nn
 
@@ -15,7 +15,6 @@ from x_transformers.flags.cataloguing import Entry, catalogue
 from x_transformers.flags.listing import Chapter, chapters, default_of, joined, source, spelt, type_of
 from x_transformers.flags.page import grid, obstacles_of, paper_link, why_not_fused
 
-ROOT = Path(__file__).parents[2]
 FEW = 6     # recipes; a flag that is in more of them is in all
 
 # What a class needs besides the example of a flag, as code
@@ -81,7 +80,7 @@ def places() -> list[Place]:
 
 def pages(figures: dict[str, str]) -> Iterator[tuple[str, str]]:
     """(path, markdown); `figures` are pictures by the flags that they show."""
-    told, recipes, found = verdicts.read(verdicts.PAGE.read_text(encoding='utf-8')), recipes_by_flag(), places()
+    told, recipes, found = verdicts.read(verdicts.PAGE.read_text(encoding='utf-8')), readme.recipes_by_flag(), places()
     names, obstacles = names_by_flag(), obstacles_of(found[0].chapter)
     pages_by_name: dict[str, str] = {}
     for place in found:
@@ -94,7 +93,8 @@ def pages(figures: dict[str, str]) -> Iterator[tuple[str, str]]:
         if code:
             parts += ['## Example', f'```python\n{code}\n```']
         if code and 0 < len(recipes.get(entry.name, ())) <= FEW:
-            parts.append('In the recipes: ' + ' · '.join(f'[{title}](../recipes.md#{slug(title)})' for title in recipes[entry.name]) + '.')
+            links = (f'[{title}](../recipes.md#{readme.slug(title)})' for title in recipes[entry.name])
+            parts.append(f'In the recipes: {" · ".join(links)}.')
         if name in figures:
             parts += ['## Figure', figures[name]]
         if pages_by_name[entry.name] == name:           # where several are called so, what was judged is the first
@@ -185,26 +185,3 @@ def laws(told: verdicts.Verdicts, name: str) -> list[str]:
     kinds = list(next(iter(held.values()), ()))
     rows = [(told.laws[law], *(by_kind[kind] for kind in kinds)) for law, by_kind in held.items()]
     return ['## What the laws say', grid(('law', *kinds), rows)] if rows else []
-
-
-# ---------------------------------------------------------------------- the README
-
-
-def recipes() -> str:
-    """The chapter of the README that has one entry per idea, as a page."""
-    text = (ROOT / 'README.md').read_text(encoding='utf-8')
-    return re.search(r'^## Recipes\n(.*?)^## ', text, re.MULTILINE | re.DOTALL)[1]
-
-
-def recipes_by_flag() -> dict[str, list[str]]:
-    """Headings of the recipes in whose code a keyword stands."""
-    found: dict[str, list[str]] = {}
-    for title, section in re.findall(r'^#### (.+)\n(.*?)(?=^###|\Z)', recipes(), re.MULTILINE | re.DOTALL):
-        code = '\n'.join(re.findall(r'^```python\n(.*?)^```', section, re.MULTILINE | re.DOTALL))
-        for name in dict.fromkeys(re.findall(r'\b(\w+)=', code)):
-            found.setdefault(name, []).append(title)
-    return found
-
-
-def slug(heading: str) -> str:
-    return re.sub(r'[\s-]+', '-', re.sub(r'[^\w\s-]', '', heading.lower())).strip('-')

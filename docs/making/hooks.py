@@ -4,12 +4,10 @@ from pathlib import Path
 
 import api_pages
 import flag_pages
+import readme
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[2]
-
-# Where the site has what recipes of the README refer to in other chapters of it
-CHAPTERS_OF_README = {'decoding-by-state': 'concepts/state.md'}
 
 
 def on_config(config):
@@ -19,7 +17,6 @@ def on_config(config):
 
 def on_files(files, config):
     made = {f'images/{path.name}': path.read_bytes() for path in sorted((ROOT / 'images').glob('*.png'))}
-    made['recipes.md'] = f'# Recipes\n{flag_pages.recipes()}'
     made.update(flag_pages.pages({}))
     made.update(api_pages.pages())
     for path, content in made.items():
@@ -31,8 +28,7 @@ def on_page_markdown(markdown, page, config, files):
     path = page.file.src_uri
     if path == 'flags.md':
         markdown = flags_linked(markdown)
-    if path == 'recipes.md':
-        markdown = re.sub(r'\]\(#([\w-]+)\)', lambda link: f']({CHAPTERS_OF_README.get(link[1], link[0][2:-1])})', markdown)
+    markdown = readme.with_chapters(markdown, path)
     markdown = re.sub(r'\]\((?:\.\./)*images/', f']({"../" * path.count("/")}images/', markdown)
     markdown = re.sub(r'\[[^]\n]+\]\((?:\.\./)*([\w/]+\.py)\)', r'`\1`', markdown)        # files that are no part of the site
     # a table of Python-Markdown needs no backslash before a bar in code, and would show it
