@@ -81,6 +81,13 @@ def test_headings_can_be_told_apart():
     assert len(README.slugs) == len(set(README.slugs))
 
 
+def test_every_flag_that_a_figure_shows_exists():
+    stack, wrapper = ({entry.name for entry in catalogue(cls.config_class)} for cls in (Decoder, AutoregressiveWrapper))
+    known = stack | {f'AutoregressiveWrapper.{name}' for name in wrapper} | {'causal'}
+    assert {flag for flags in figures().SHOWS.values() for flag in flags} <= known
+    assert figures().SHOWS.keys() == figures().FIGURES.keys()
+
+
 def test_every_figure_is_small_and_shown_with_a_description():
     shown = {path: text for text, path in re.findall(r'!\[([^]]*)\]\((images/[^)]+)\)', PROSE)}
     drawn = {f'images/{path.name}': path for path in (ROOT / 'images').glob('*.png')}

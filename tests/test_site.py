@@ -47,6 +47,14 @@ def test_a_page_of_a_flag_says_all_that_is_known(site):
     assert 'bool | None' in words(site, 'flags/attn_flash')      # a bar, and no backslash before it
 
 
+def test_flags_are_shown_in_figures(site):
+    drawn = {path.stem for path in (site / 'images' / 'flags').glob('*.png')}
+    assert {'attn_selective', 'attn_num_mem_kv', 'unet_skips', 'ff_swish', 'only_cross'} <= drawn
+    assert {'attn_dropout', 'attn_flash', 'attn_kv_heads', 'heads'}.isdisjoint(drawn)     # nothing that one could see
+    for flag, figure in (('rotary_pos_emb', 'rotary'), ('attn_hard', 'normalisers'), ('only_cross', 'flags/only_cross')):
+        assert f'src="../../images/{figure}.png"' in (site / 'flags' / flag / 'index.html').read_text(encoding='utf-8')
+
+
 def test_page_of_all_flags_leads_to_each(site):
     html = (site / 'flags' / 'index.html').read_text(encoding='utf-8')
     linked = set(re.findall(r'<td><a href="([\w.]+)/"><code>', html))

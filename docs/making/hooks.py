@@ -1,5 +1,6 @@
 """What mkdocs calls: pages written from the code join those written by hand, and links lead to where things stand in the site."""
 import re
+import sys
 from pathlib import Path
 
 import api_pages
@@ -8,6 +9,9 @@ import readme
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / 'images'))
+import compare  # noqa: E402
+import draw  # noqa: E402
 
 
 def on_config(config):
@@ -17,7 +21,13 @@ def on_config(config):
 
 def on_files(files, config):
     made = {f'images/{path.name}': path.read_bytes() for path in sorted((ROOT / 'images').glob('*.png'))}
-    made.update(flag_pages.pages({}))
+    shown = {flag: f'![{readme.described(name)}](../images/{name}.png)' for name, flags in draw.SHOWS.items() for flag in flags}
+    for place in flag_pages.places():
+        drawn = compare.compared(place.entry) if place.first and place.page not in shown else None
+        if drawn is not None:
+            made[f'images/flags/{place.page}.png'], caption = drawn
+            shown[place.page] = f'![{caption}](../images/flags/{place.page}.png)\n\n{caption}'
+    made.update(flag_pages.pages(shown))
     made.update(api_pages.pages())
     for path, content in made.items():
         files.append(File.generated(config, path, content=content))

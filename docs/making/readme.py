@@ -47,6 +47,11 @@ def with_chapters(markdown: str, path: str) -> str:
     return LINE.sub(chapter, markdown)
 
 
+def described(figure: str) -> str:
+    """What the README says of what one sees."""
+    return re.search(rf'!\[([^]]*)\]\(images/{figure}\.png\)', TEXT)[1]
+
+
 def recipes_by_flag() -> dict[str, list[str]]:
     """Headings of the recipes in whose code a keyword stands."""
     found: dict[str, list[str]] = {}
