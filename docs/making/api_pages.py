@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
+from x_transformers.flags.listing import spelt
 from x_transformers.flags.page import paper_link
 
 # Pages of the reference: title, what it is about, and the names, by module
@@ -51,7 +52,7 @@ WIDEST = 100
 
 
 class Shown(str):
-    """An annotation as it is written, without quotes."""
+    """An annotation or default as it is written, without quotes."""
 
     __repr__ = str.__str__
 
@@ -92,7 +93,8 @@ def of_class(cls: type, seen: set[Any]) -> Iterator[str]:
 def signature(function: Any, name: str) -> str:
     """As code; one parameter a line where it is long."""
     found = inspect.signature(function)
-    parameters = [p.replace(annotation=shown(p.annotation)) for p in found.parameters.values() if p.name != 'self']
+    given = (p for p in found.parameters.values() if p.name != 'self')
+    parameters = [p.replace(annotation=shown(p.annotation), default=default(p.default)) for p in given]
     returns = '' if found.return_annotation is found.empty else f' -> {shown(found.return_annotation)}'
     spread = list(stars(parameters))
     line = f'{name}({", ".join(spread)}){returns}'
@@ -115,6 +117,13 @@ def shown(annotation: Any) -> Any:
     if annotation is inspect.Parameter.empty:
         return annotation
     return Shown(annotation if isinstance(annotation, str) else inspect.formatannotation(annotation))
+
+
+def default(value: Any) -> Any:
+    """A function by its name; an object that only marks that nothing was given is `...`."""
+    if value is inspect.Parameter.empty:
+        return value
+    return Shown('...' if ' object at 0x' in repr(value) else spelt(value))
 
 
 # ---------------------------------------------------------------------- docstrings
