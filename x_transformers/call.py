@@ -1,7 +1,8 @@
 """What flows through one forward pass: `Call` is the same for all layers, `Depth` is handed down them.
 
 `Span` places tokens on the time line of a sequence. Visibility is decided on their order, relative position
-schemes on their positions; both travel with the tokens and never follow from the shape of a tensor.
+schemes on their positions; both travel with the tokens and never follow from the shape of a tensor. In a packed row a
+token also brings where its document begins, which says whom it sees and from where its position counts.
 """
 
 from __future__ import annotations
@@ -25,12 +26,17 @@ class Span:
     length: int = 0
     pos: Tensor | None = None  # (b|1, length) positions of their own; None: the order
     visible: Tensor | None = None  # (b, length) bool, False where no query may look; None: everywhere
+    document: Tensor | None = None  # (b, length) order of the first token of each one's document; None: all are of one
 
     def order(self, device: torch.device) -> Tensor:
         return torch.arange(self.start, self.start + self.length, device=device)
 
     def positions(self, device: torch.device) -> Tensor:
-        return self.order(device)[None] if self.pos is None else self.pos
+        """(b|1, length): those of their own, or the order in their document."""
+        if self.pos is not None:
+            return self.pos
+        order = self.order(device)[None]
+        return order if self.document is None else order - self.document
 
     def last(self, count: int) -> Span:
         """The latest `count` tokens."""
@@ -38,12 +44,12 @@ class Span:
         if cut == 0:
             return self
         keep = lambda t: None if t is None else t[:, cut:]
-        return Span(self.start + cut, count, keep(self.pos), keep(self.visible))
+        return Span(self.start + cut, count, keep(self.pos), keep(self.visible), keep(self.document))
 
     def first(self, count: int) -> Span:
         """The earliest `count` tokens."""
         keep = lambda t: None if t is None else t[:, :count]
-        return Span(self.start, count, keep(self.pos), keep(self.visible))
+        return Span(self.start, count, keep(self.pos), keep(self.visible), keep(self.document))
 
     def join(self, later: Span, device: torch.device) -> Span:
         """This span followed by `later`."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from x_transformers.attention import Attention
+from x_transformers.documents import WHAT, expect_documents, places, refuse_beside
 from x_transformers.errors import DecodeError, InputError, quoted
 from x_transformers.inputs import (
     askable,
@@ -46,9 +47,10 @@ def check(x: Tensor, given: Inputs, stack: Any, state: StackState | None, steps:
     check_memories(x, given, stack, fresh)
     check_positions(x, given, stack, state)
     check_rotary(given, stack, n + longest(given.mems) if fresh else n)
-    check_xpos(x, given, stack)
     check_pairs(x, given, stack, state)
     check_conditions(x, given, stack, state)
+    check_documents(x, given, stack)
+    check_xpos(x, given, stack)
     if state is not None and not fresh and not torch.compiler.is_compiling():
         check_state(state, stack, steps)
 
@@ -98,6 +100,35 @@ def check_context(x: Tensor, given: Inputs, stack: Any, state: StackState | None
             f'context_pos turns {2 * len(rotary.inv_freq)} features by rotary positions, but cross_attn_dim_head={width}; '
             'set rotary_emb_dim to no more than that'
         )
+
+
+def check_documents(x: Tensor, given: Inputs, stack: Any) -> None:
+    """A document for each token, and for each token of a context; and nothing that runs over a whole row."""
+    of_context = given.context_document_ids
+    if given.document_ids is None:
+        if of_context is not None:
+            raise InputError(
+                'context_document_ids was given without document_ids; give document_ids=(b, n), those that look at the context'
+            )
+        return
+    expect_documents('document_ids', given.document_ids, tuple(x.shape[:2]))
+    refuse_beside(vars(given))
+    if given.context is not None:
+        if of_context is None:
+            raise InputError(
+                'context_document_ids is missing: with document_ids each document looks at a context of its own; give (b, c), the document '
+                'that each token of the context belongs to'
+            )
+        expect('context_document_ids', of_context, tuple(given.context.shape[:2]), 'int', WHAT)
+    elif of_context is not None:
+        raise InputError('context_document_ids was given without a context; give context=(b, c, dim) with it')
+    if stack.has_module_beside:
+        raise InputError(
+            'document_ids cannot be combined with attn_hybrid_module: the module beside attention runs over the whole row, from one '
+            'document into the next. Give one document per row, or leave the module out.'
+        )
+    if stack.foreign_part is not None:
+        raise InputError(f'document_ids cannot be heeded: {stack.foreign_part}, which is told nothing of documents; give one per row')
 
 
 def check_memories(x: Tensor, given: Inputs, stack: Any, fresh: bool) -> None:
@@ -164,6 +195,8 @@ def check_xpos(x: Tensor, given: Inputs, stack: Any) -> None:
     if rotary is None or rotary.scale is None or given.rotary_pos_emb is not None or torch.compiler.is_compiling():
         return
     span = x.shape[1]
+    if pos is None and given.document_ids is not None:
+        pos = places(given.document_ids)
     if pos is not None and askable(pos):
         own = pos[..., -span:]
         span = int((own.amax(dim=-1) - own.amin(dim=-1)).max()) + 1

@@ -69,8 +69,8 @@ def drop_context(call: Call, depth: Depth, dropout: float, rotary: Any) -> Call:
     context, span = call.context, call.context_keys
     assert context is not None and span is not None
     index, visible = chosen_tokens(context, span.visible, dropout)
-    pos = None if span.pos is None else span.pos.expand(index.shape[0], -1).gather(1, index)
-    span = Span(0, index.shape[1], pos, visible)
+    kept = lambda t: None if t is None else t.expand(index.shape[0], -1).gather(1, index)
+    span = Span(0, index.shape[1], kept(span.pos), visible, kept(span.document))
     rotation = None if call.context_rotation is None else rotary.rotation(call.queries, span, context.device)
     if 'c' in depth.values:
         values = depth.values['c']

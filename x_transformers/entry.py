@@ -11,6 +11,7 @@ from torch import Tensor
 
 from x_transformers.call import Call, Span, Trace
 from x_transformers.checks import longest
+from x_transformers.documents import first_tokens, first_tokens_of
 from x_transformers.errors import InputError
 from x_transformers.inputs import expect
 from x_transformers.positions.rotary import Rotation
@@ -36,6 +37,8 @@ class Inputs:
     attn_bias: Tensor | None = None  # broadcastable to (b, h, i, j)
     condition: Tensor | None = None  # (b, dim_condition) or (b, n, dim_condition)
     in_attn_cond: Tensor | None = None  # (b, dim) or (b, n, dim)
+    document_ids: Tensor | None = None  # (b, n) the document of each token, negative for padding
+    context_document_ids: Tensor | None = None  # (b, c) the document that each token of the context belongs to
 
 
 def per_token(t: Tensor | None, n: int) -> tuple[Tensor | None, Tensor | None]:
@@ -62,7 +65,8 @@ def begin(stack: Any, x: Tensor, given: Inputs, state: StackState | None, keep: 
         padding = from_start < 0
         new_visible = ~padding if new_visible is None else new_visible & ~padding
         pos = from_start if pos is None else pos
-    queries = Span(start, n, pos, new_visible)
+    document = None if given.document_ids is None else first_tokens(given.document_ids)
+    queries = Span(start, n, pos, new_visible, document)
     keys = past.join(queries, device)
     context, context_keys = context_span(given, state)
     condition, memory_condition = per_token(None if given.condition is None else stack.adaptive_mlp(given.condition), n)
@@ -85,7 +89,7 @@ def begin(stack: Any, x: Tensor, given: Inputs, state: StackState | None, keep: 
         memory_condition=memory_condition,
         stream_condition=condition if condition is None or streams == 1 else condition.repeat_interleave(streams, dim=0),
         injection=injection(x, stack.reinject_input_proj, per_token(given.in_attn_cond, n)[0], stack.learned_reinject_input_gate),
-        keep_state=keep,
+        keep_state=keep and document is None,
         trace=trace,
     )
 
@@ -115,7 +119,10 @@ def context_span(given: Inputs, state: StackState | None) -> tuple[Tensor | None
         return None, None
     pos = given.context_pos
     pos = pos[None] if pos is not None and pos.ndim == 1 else pos
-    return given.context, Span(0, given.context.shape[1], pos, given.context_mask)
+    document = None
+    if given.document_ids is not None and given.context_document_ids is not None:
+        document = first_tokens_of(given.document_ids, given.context_document_ids)
+    return given.context, Span(0, given.context.shape[1], pos, given.context_mask, document)
 
 
 def rotations(

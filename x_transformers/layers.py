@@ -20,6 +20,7 @@ from x_transformers.cache import latest, new_tokens
 from x_transformers.call import Call, Depth, Span, Trace
 from x_transformers.checks import check, check_prefix, check_tokens
 from x_transformers.context import drop_context
+from x_transformers.documents import refuse_beside, refuse_to_go_on
 from x_transformers.entry import Inputs, attended, begin, first_states
 from x_transformers.errors import DecodeError, FlagError, InputError, quoted
 from x_transformers.flags import configured
@@ -125,13 +126,20 @@ class AttentionLayers(Storable, nn.Module):
     @property
     def foreign_attention(self) -> str | None:
         """What a user put in place of an attention, as a reason not to decode, or None."""
+        if (part := self.foreign_part) is None:
+            return None
+        return (
+            f'{part}, which does not say what it remembers, so it cannot go on from earlier tokens. Run the whole sequence, or give it '
+            'takes_call and forward(x, call, depth, state).'
+        )
+
+    @property
+    def foreign_part(self) -> str | None:
+        """What a user put in place of an attention, or None."""
         for at, (kind, layer) in enumerate(zip(self.plan.kinds, self.layers, strict=True)):
             branch: Any = layer[1]  # type: ignore[index]
             if kind in 'ac' and not takes_call(branch):
-                return (
-                    f'layers[{at}] has a {type(branch).__name__} in place of attention, which does not say what it remembers, so it cannot '
-                    'go on from earlier tokens. Run the whole sequence, or give it takes_call and forward(x, call, depth, state).'
-                )
+                return f'layers[{at}] has a {type(branch).__name__} in place of attention'
         return None
 
     @property
@@ -180,6 +188,8 @@ class AttentionLayers(Storable, nn.Module):
         in_attn_cond: Tensor | None = None,
         layers_execute_order: tuple[int, ...] | None = None,
         *,
+        document_ids: Tensor | None = None,
+        context_document_ids: Tensor | None = None,
         state: StackState | None = None,
         return_state: bool = False,
         return_maps: bool | None = None,
@@ -193,7 +203,10 @@ class AttentionLayers(Storable, nn.Module):
         pos, context_pos (n,) or (b, n): positions of the tokens. rotary_pos_emb: ready angles. attn_bias: added to scores.
         condition (b, dim_condition): what adaptive norms and scales follow; in_attn_cond (b, dim): added to what every branch
         reads (2105.04090). Both may be per token, (b, n, ...), of the new tokens or of all so far.
+        document_ids (b, n): packed rows, each token sees and counts its own document alone; negative for padding.
+        context_document_ids (b, c): the document that each token of the context belongs to.
         """
+        refuse_to_go_on(document_ids, state, cache, return_state)
         if cache is not None:
             if state is not None:
                 raise InputError('cache and state were both given; they are two forms of the same: give one')
@@ -218,6 +231,8 @@ class AttentionLayers(Storable, nn.Module):
             attn_bias,
             condition,
             in_attn_cond,
+            document_ids,
+            context_document_ids,
         )
         if state is not None and not isinstance(state, StackState):
             raise InputError(f'state is a {type(state).__name__}, expected what an earlier call returned with return_state=True')
@@ -358,6 +373,8 @@ class PrefixDecoder(AttentionLayers):
         allowed = order <= order[:, None]
         if prefix_attn_len is not None:
             check_prefix(prefix_attn_len, b)
+            if kwargs.get('document_ids') is not None:
+                refuse_beside({'prefix_attn_len': prefix_attn_len})
             per_row = isinstance(prefix_attn_len, Tensor) and prefix_attn_len.ndim > 0
             allowed = allowed | (order < (prefix_attn_len[:, None, None, None] if per_row else prefix_attn_len))  # type: ignore[index]
         if attn_mask is not None:

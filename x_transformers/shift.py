@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from x_transformers.branch import run_branch, takes_call
@@ -65,12 +66,12 @@ class ShiftTokens(nn.Module):
         if call.mask is not None and takes_call(self.fn):  # as in 2.0.1, where only attention is told
             x = x.masked_fill(~call.mask[..., None], 0.0)
         tail, inner = (state.rows.movedim(0, -3), state.inner) if isinstance(state, Tail) else (None, state)
-        shifted, tail = self.shift(x, tail)
+        shifted, tail = self.shift(x, tail, call.queries.document)
         y, inner = run_branch(self.fn, shifted, call, depth, inner)
         return y, Tail(tail.movedim(-3, 0), inner) if call.keep_state else None  # a state has the batch in front
 
-    def shift(self, x: Tensor, tail: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The shifted input and the tail that the next call needs."""
+    def shift(self, x: Tensor, tail: Tensor | None, document: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The shifted input and the tail that the next call needs. Nothing is shifted from one `document` (b, n) to another."""
         n, size = x.shape[-2], x.shape[-1] // len(self.shifts)
         behind = x.new_zeros((*x.shape[:-2], self.reach, x.shape[-1])) if tail is None else tail
         ahead = max(0, -min(self.shifts))
@@ -78,7 +79,11 @@ class ShiftTokens(nn.Module):
         parts = []
         for k, amount in enumerate(self.shifts):
             start = self.reach - amount
-            parts.append(seen[..., start : start + n, k * size : (k + 1) * size])
+            part = seen[..., start : start + n, k * size : (k + 1) * size]
+            if document is not None and amount:
+                own = F.pad(document, (self.reach, ahead), value=-1)[:, start : start + n] == document
+                part = part.masked_fill(~own[..., None], 0.0)
+            parts.append(part)
         parts.append(x[..., len(self.shifts) * size :])  # what does not divide stays where it is
         kept = seen[..., : self.reach + n, :]
         return torch.cat(parts, dim=-1), kept[..., n:, :]

@@ -16,6 +16,7 @@ from x_transformers.attend import Attend
 from x_transformers.errors import DecodeError, FlagError, InputError
 from x_transformers.flags import catalogue
 from x_transformers.layers import AttentionLayers
+from x_transformers.training import packing
 
 torch.set_num_threads(1)
 OURS = (FlagError, InputError, DecodeError)
@@ -48,7 +49,7 @@ KINDS: dict[str, Any] = {
     'a tensor of five axes': torch.zeros(1, 1, 1, 1, 1),
 }
 SIZES = {  # what is allocated, or repeated, as often as it says
-    'heads', 'seq_len', 'max_seq_len', 'batch_size', 'capacity', 'max_pos', 'i', 'j', 'image_size', 'channels', 'total_heads',
+    'heads', 'length', 'seq_len', 'max_seq_len', 'batch_size', 'capacity', 'max_pos', 'i', 'j', 'image_size', 'channels', 'total_heads',
     'layer_index',
 }  # fmt: skip
 
@@ -210,13 +211,13 @@ def calls() -> dict[str, Target]:
         state = stack(x, return_state=True)[1]
         model_state = ar.net(ids, return_state=True)[1]
     angles = every.rotary_pos_emb.forward_from_seq_len(8)
-    begin = torch.zeros(2, dtype=torch.long)
+    begin, packed = torch.zeros(2, dtype=torch.long), torch.tensor([[0, 0, 1, 1], [0, 1, 1, -1]])
     further = {'return_intermediates': False, 'return_mems': False, 'return_attn': False, 'return_state': False, 'return_embeddings': False}
     of_tokens = {
         'mask': tokens_mask, 'pos': torch.arange(4), 'sum_embeds': x, 'prepend_embeds': LEFT_OUT, 'prepend_mask': LEFT_OUT,
         'mems': LEFT_OUT,
         'mem_masks': LEFT_OUT, 'seq_start_pos': begin, 'cache': LEFT_OUT, 'state': LEFT_OUT, 'recycle_steps': LEFT_OUT,
-        'embed_ids': LEFT_OUT,
+        'embed_ids': LEFT_OUT, 'document_ids': LEFT_OUT, 'context_document_ids': LEFT_OUT,
         'attn_z_loss_weight': LEFT_OUT, 'token_emb_kwargs': LEFT_OUT, 'to_logits_kwargs': LEFT_OUT, 'attn_mask': LEFT_OUT,
         'attn_bias': LEFT_OUT, 'self_attn_kv_mask': tokens_mask, 'condition': LEFT_OUT, 'context': LEFT_OUT, 'context_mask': LEFT_OUT,
         'in_attn_cond': x, 'rotary_pos_emb': LEFT_OUT, 'cache_age': LEFT_OUT, 'layers_execute_order': LEFT_OUT,
@@ -238,7 +239,7 @@ def calls() -> dict[str, Target]:
         'x': x, 'mask': tokens_mask, 'attn_mask': torch.ones(4, 4, dtype=torch.bool), 'self_attn_kv_mask': tokens_mask, 'mems': LEFT_OUT,
         'mem_masks': LEFT_OUT, 'seq_start_pos': LEFT_OUT, 'cache': LEFT_OUT, 'cache_age': LEFT_OUT, 'state': LEFT_OUT, 'pos': LEFT_OUT,
         'attn_bias': torch.zeros(2, 4, 4), 'in_attn_cond': x, 'layers_execute_order': (0, 1), 'return_hiddens': False,
-        'return_state': False,
+        'return_state': False, 'document_ids': LEFT_OUT, 'context_document_ids': LEFT_OUT,
     }  # fmt: skip
     made: dict[str, Target] = {
         'Decoder.forward': (stack, stack_inputs),
@@ -248,6 +249,9 @@ def calls() -> dict[str, Target]:
             'x': x, 'context': x, 'context_mask': tokens_mask, 'condition': x[:, 0], 'rotary_pos_emb': angles, 'pos': LEFT_OUT,
             'context_pos': torch.arange(4), 'mems': [x], 'mem_masks': [tokens_mask],
         }),
+        'Decoder.forward of packed rows': (decoder(cross_attend=True), {
+            'x': x, 'document_ids': packed, 'context': x, 'context_document_ids': packed, 'mask': tokens_mask, 'state': LEFT_OUT,
+            'mems': LEFT_OUT, 'seq_start_pos': LEFT_OUT, 'return_state': False, 'return_hiddens': False}),
         'PrefixDecoder.forward': (xt.PrefixDecoder(dim=16, depth=1, heads=2), {
             'x': x, 'prefix_attn_len': 2, 'attn_mask': torch.ones(4, 4, dtype=torch.bool)}),
         'CrossAttender.forward': (xt.CrossAttender(dim=16, depth=1, heads=2), {'x': x, 'context': x, 'context_mask': tokens_mask}),
@@ -264,6 +268,8 @@ def calls() -> dict[str, Target]:
         'prev_attn': LEFT_OUT}),
         'TransformerWrapper.forward': (ar.net, {'x': ids, **of_tokens}),
         'TransformerWrapper.forward with a state': (ar.net, {'x': ids, 'state': model_state}),
+        'TransformerWrapper.forward of packed rows': (ar.net, {
+            'x': ids, 'document_ids': packed, 'mask': LEFT_OUT, 'pos': LEFT_OUT, 'state': LEFT_OUT, 'cache': LEFT_OUT, **further}),
         'ContinuousTransformerWrapper.forward': (vectors, {'x': vec, **of_tokens}),
         'XValTransformerWrapper.forward': (numbers, {'x': ids, 'x_num': num, **of_tokens}),
         'MultiInputTransformerWrapper.forward': (several, {'x': {'a': ids, 'b': ids}, **of_tokens}),
@@ -277,6 +283,7 @@ def calls() -> dict[str, Target]:
             'seq_in': ids, 'seq_out_start': ids, 'seq_len': 2, 'mask': tokens_mask, 'attn_mask': LEFT_OUT, 'src_prepend_embeds': LEFT_OUT,
             **sources}),
         'AutoregressiveWrapper.forward': (ar, {'x': ids, 'return_outputs': False, **dict.fromkeys(of_tokens, LEFT_OUT)}),
+        'AutoregressiveWrapper.forward of packed rows': (ar, {'x': ids, 'document_ids': packed}),
         'AutoregressiveWrapper.generate': (ar.generate, {'prompts': ids, 'seq_len': 2, **restrict}),
         'AutoregressiveWrapper.stream': (lambda **given: list(ar.stream(**given)), {'prompts': ids, 'seq_len': 2, **restrict}),
         'AutoregressiveWrapper.beam_search': (ar.beam_search, {
@@ -297,6 +304,9 @@ def calls() -> dict[str, Target]:
         'DPO.forward': (dpo, {
             'preferred_seq': ids, 'unpreferred_seq': ids, 'prompt_mask': tokens_mask, 'preferred_seq_mask': tokens_mask,
             'unpreferred_seq_mask': LEFT_OUT}),
+        'pack': (packing.pack, {'sequences': [[1, 2], torch.tensor([3])], 'length': 4, 'pad_value': 0}),
+        'ids_from_cu_seqlens': (packing.ids_from_cu_seqlens, {'cu_seqlens': torch.tensor([0, 1, 3]), 'length': 4}),
+        'ids_from_lengths': (packing.ids_from_lengths, {'lengths': [[1, 2], [4]], 'length': 4}),
         'StackState.keep': (state.keep, {'count': 2}),
         'StackState.rewind': (state.rewind, {'count': 2}),
         'StackState.reorder': (state.reorder, {'index': torch.tensor([1, 0])}),

@@ -15,6 +15,7 @@ from misuses import (
     flags_apart,
     flags_together,
     generation,
+    packing,
     parts,
     stacks,
     training,
@@ -22,7 +23,9 @@ from misuses import (
 from misuses.row import Misuse
 from torch.utils._python_dispatch import TorchDispatchMode
 
-TOPICS = (first_mistakes, flags_apart, flags_together, every_model, stacks, attention_and_states, parts, generation, training, commands)
+TOPICS = (
+    first_mistakes, flags_apart, flags_together, every_model, stacks, attention_and_states, parts, generation, training, packing, commands
+)  # fmt: skip
 TABLE: dict[str, Misuse] = {f'{topic.__name__.split(".")[-1]}: {name}': row for topic in TOPICS for name, row in topic.MISUSES.items()}
 PRODUCTS = ('mm', 'bmm', 'addmm', 'baddbmm', 'addbmm', 'matmul', 'linear', 'convolution', 'attention')
 

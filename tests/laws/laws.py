@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from packing import IDS, PLACES, beside_document, beside_rows, document
 from subjects import EVERY, FEW, LENGTH, ROWS, SECOND, SEEN, START, Case, Subject, cast, parameters_that_run
 from torch import Tensor
 
@@ -202,6 +203,23 @@ def context(s: Subject) -> None:
 @law('Rows do not see each other.')
 def rows(s: Subject) -> None:
     assert apart(s.whole[SECOND], s.alone) < EXACT
+
+
+def reads_whole_rows(s: Subject) -> str | None:
+    flag = s.case.on('attn_hybrid_module', 'num_memory_tokens', 'use_cls_token', 'average_pool_embed')
+    return f'{flag} reads or writes all documents of a row at once (refused when called)' if flag else None
+
+
+@law('A packed row gives what its documents give alone, and the gradient that they give.', reads_whole_rows)
+def packed(s: Subject) -> None:
+    x = s.given['sum_embeds'].clone().requires_grad_()
+    given = {**s.given, 'sum_embeds': x}
+    together = s.run(given, **beside_rows(s.beside()))
+    alone = {size: s.run({name: document(t, size) for name, t in given.items()}, **beside_document(s.beside(), size)) for size in PLACES}
+    assert max(apart(document(together, size), out) for size, out in alone.items()) < BOUND
+    totals = together[IDS >= 0].square().sum(), sum(out.square().sum() for out in alone.values())
+    (one,), (other,) = (torch.autograd.grad(total, x) for total in totals)  # type: ignore[arg-type]
+    assert apart(one, other) < BOUND * max(1.0, other.abs().max().item())
 
 
 @law('A row of which everything is hidden leaves outputs and gradients finite, in float32, bfloat16 and float16.')

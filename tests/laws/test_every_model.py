@@ -257,6 +257,21 @@ def test_nothing_before_a_changed_token_moves(case: Model) -> None:
     assert apart([t[:, :6] for t in a], [t[:, :6] for t in b]) < BOUND < apart([t[:, 6:] for t in a], [t[:, 6:] for t in b])
 
 
+@each(argvalues=CASES)
+def test_packed_documents_are_what_they_are_alone_or_are_refused_with_a_reason(case: Model) -> None:
+    net, inputs, ids = case.build(), case.inputs(), torch.tensor([[5] * 4 + [2] * 7, [2] * 4 + [6] * 6 + [-1]])
+    of_rows = case.flags.keys() & {'num_memory_tokens', 'use_cls_token', 'average_pool_embed'}
+    if of_rows:
+        with pytest.raises(InputError, match='|'.join(of_rows)):
+            run(case, net, document_ids=ids)
+        return
+    with torch.no_grad():
+        packed = run(case, net, document_ids=ids)
+        for rows, at in ((slice(2), slice(0, 4)), (slice(0, 1), slice(4, 11)), (slice(1, 2), slice(4, 10))):
+            own, beside = part_of(inputs, rows, at)
+            assert apart([t[rows, at] for t in packed], case.rows(net(*own, **beside))) < BOUND
+
+
 def swap(a: Any, b: Any, at: int) -> Any:
     """The first tokens of one, the later ones of the other."""
     if isinstance(a, dict):

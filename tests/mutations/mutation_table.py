@@ -23,6 +23,7 @@ class Mutation(NamedTuple):
 
 FORMULAS, DECODING, PADDING, CAUSALITY = 'test_formulas.py', 'test_decoding.py', 'test_padding.py', 'test_causality.py'
 BACKENDS, MODELS, LOSSES, CHOICES = 'test_backends.py', 'test_model_formulas.py', 'test_loss_formulas.py', 'test_choices.py'
+PACKING = 'test_packing.py'
 
 MUTATIONS = (
     # positions
@@ -179,8 +180,8 @@ MUTATIONS = (
     ),
     Mutation(
         'mask of a lead', 'attention/masks.py', PADDING, 'test_left_padding_changes_nothing and num_mem_kv',
-        'Visible(ahead(explicit, lead, True)',
-        'Visible(ahead(explicit, lead, False)',
+        'ahead(both(explicit, together), lead, True)',
+        'ahead(both(explicit, together), lead, False)',
     ),
     Mutation(
         'blind queries', 'attention/backends.py', BACKENDS, 'Decoder and defaults',
@@ -667,6 +668,52 @@ MUTATIONS = (
         'NAR loss', 'training/nonautoregressive.py', LOSSES, 'masked_tokens',
         '(surprise * mask).sum() / mask.sum()',
         'surprise.mean()',
+    ),
+    # packed rows
+    Mutation(
+        'documents that see each other', 'attention/masks.py', PACKING, 'test_no_token_sees and defaults',
+        'queries.document[:, None, :, None] == keys.document[:, None, None, :]',
+        'queries.document[:, None, :, None] >= keys.document[:, None, None, :]',
+    ),
+    Mutation(
+        'queries that see nothing of their document', 'attention/masks.py', PACKING, 'test_a_query_that_sees_nothing',
+        'explicit, past = both(explicit, past()), None',
+        'explicit, past = explicit, past',
+    ),
+    Mutation(
+        'positions of packed rows', 'call.py', PACKING, 'alone_with_gradients and rotary and memory',
+        'order - self.document',
+        'order',
+    ),
+    Mutation(
+        'absolute positions of packed rows', 'models/body.py', 'test_every_model.py', 'test_packed_documents and defaults',
+        'pos = places(ask.document_ids)',
+        'pos = places(ask.document_ids * 0)',
+    ),
+    Mutation(
+        'shift across documents', 'shift.py', PACKING, 'test_no_token_sees and shift_tokens',
+        'part.masked_fill(~own[..., None], 0.0)',
+        'part.masked_fill(own[..., None] & False, 0.0)',
+    ),
+    Mutation(
+        'first tokens of documents', 'attention/scores.py', PACKING, 'alone_with_gradients and selective',
+        'begins if keys.document is None else keys.document',
+        'begins',
+    ),
+    Mutation(
+        'context of a document', 'entry.py', PACKING, 'alone_with_gradients and cross_attend',
+        'given.context_mask, document)',
+        'given.context_mask)',
+    ),
+    Mutation(
+        'loss across documents', 'training/autoregressive.py', PACKING, 'test_the_loss_of_packed_rows',
+        'targets.masked_fill(~followed(document_ids), self.ignore_index)',
+        'targets.masked_fill(document_ids[:, 1:] < 0, self.ignore_index)',
+    ),
+    Mutation(
+        'padding that is one document', 'documents.py', PACKING, 'test_the_loss_of_packed_rows',
+        'value=True) | (ids < 0)',
+        'value=True)',
     ),
     # checks
     Mutation(

@@ -142,9 +142,8 @@ class Attend(nn.Module):
             )
         backend = self.backend if scored.seen is None and scored.previous is None else Reference()
         out = backend(self, q, k, v, scored)
-        if scored.visible.explicit is not None:  # a query whose keys are all hidden attends to nothing
-            out = out.masked_fill(~scored.visible.explicit.any(dim=-1, keepdim=True), 0.0)
-        return out
+        idle = scored.visible.idle()
+        return out if idle is None else out.masked_fill(idle, 0.0)
 
     # ------------------------------------------------------------------ what backends ask for
 

@@ -70,6 +70,7 @@ class Scored:
     seen: Intermediates | None = None  # to be filled with the attention maps
     selection: Selection | None = None  # selective attention
     row: Tensor | None = None  # (h, 2 n - 1) the bias of every distance, in place of `bias` (strips.py)
+    factors: tuple[Tensor, Tensor] | None = None  # (b, h, i, f), (b, h, j, f), whose products stand in place of `bias`
 
 
 class Backend(Protocol):
@@ -153,6 +154,11 @@ class SDPA:
         if attend.l2_distance:
             q, k = with_distance_features(q, k)
             scale = 2 * scale
+        if scored.factors is not None:
+            of_queries, of_keys = scored.factors
+            q = torch.cat((q, of_queries.to(q.dtype) / scale), dim=-1)
+            k = torch.cat((tiled(k, q.shape[1]), of_keys.to(k.dtype)), dim=-1)
+            v = tiled(v, q.shape[1])
         if scored.row is not None:
             k, v = (tiled(t, q.shape[1]) for t in (k, v))
             with attend.kernels():
@@ -172,7 +178,7 @@ class SDPA:
 def grouped_sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float, dropout: float) -> Tensor:
     """Fused attention of q (b, h, i, d) on k, v (b, g, j, d), where query head r uses key head r mod g."""
     heads, groups = q.shape[1], k.shape[1]
-    run = F.scaled_dot_product_attention
+    run = of_one_width if q.shape[2] > 1 else F.scaled_dot_product_attention
     if heads == groups:
         return run(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale)
     if q.shape[2] == 1 and not causal and (mask is None or mask.shape[1] == 1):
@@ -180,6 +186,15 @@ def grouped_sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: b
         out = run(rows, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
         return out.transpose(1, 2).flatten(1, 2)[:, :, None]
     return run(q, tiled(k, heads), tiled(v, heads), attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale)
+
+
+def of_one_width(q: Tensor, k: Tensor, v: Tensor, **more: Any) -> Tensor:
+    """SDPA, whose fused kernels want queries, keys and values of one width, a multiple of 8: zeros make up for it."""
+    if q.shape[-1] == v.shape[-1]:
+        return F.scaled_dot_product_attention(q, k, v, **more)
+    width = -8 * (-max(q.shape[-1], v.shape[-1]) // 8)
+    wide = lambda t: F.pad(t, (0, width - t.shape[-1]))
+    return F.scaled_dot_product_attention(wide(q), wide(k), wide(v), **more)[..., : v.shape[-1]]
 
 
 def tiled(t: Tensor, heads: int) -> Tensor:

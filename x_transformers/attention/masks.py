@@ -40,7 +40,7 @@ def known(condition: bool) -> bool:
 
 @dataclass(frozen=True)
 class KeyRule:
-    """Visibility by order alone: equal rules share their masks."""
+    """Visibility by order and document alone: equal rules share their masks."""
 
     causal: bool
     window: int | None
@@ -61,12 +61,19 @@ class KeyRule:
             distance = distance - torch.where(k < 0, begins[:, None, None, None], 0)
         return distance <= self.window
 
+    @staticmethod
+    def together(queries: Span, keys: Span) -> Tensor | None:
+        """(b, 1, i, j) bool: keys of the document of each query; None where all are of one."""
+        if queries.document is None or keys.document is None:
+            return None
+        return queries.document[:, None, :, None] == keys.document[:, None, None, :]
+
 
 @dataclass(frozen=True)
 class Visible:
     """Which keys each query of one call sees: two masks, since only the first can switch a query off."""
 
-    explicit: Tensor | None = None  # (b|1, h|1, i|1, j) bool: padding, attention mask, window
+    explicit: Tensor | None = None  # (b|1, h|1, i|1, j) bool: padding, attention mask, window, documents
     causal: Callable[[], Tensor] | None = None  # makes the causal rule, which kernels that know it by name never ask for
     aligned: bool = False  # nothing but the causal rule, one key per query: kernels know this mask by name
     made: dict[Any, tuple[Tensor | None, Tensor]] = field(default_factory=dict, compare=False)  # once made: masks, by bias and dtype
@@ -82,6 +89,14 @@ class Visible:
 
     def mask(self) -> Tensor | None:
         return both(self.explicit, self.past)
+
+    def idle(self) -> Tensor | None:
+        """(b|1, h|1, i|1, 1) bool: queries from which padding, mask, window and document hide every key; they attend to nothing."""
+        if self.explicit is None:
+            return None
+        if 'idle' not in self.made:
+            self.made['idle'] = (None, ~self.explicit.any(dim=-1, keepdim=True))
+        return self.made['idle'][1]
 
     def blind(self) -> Tensor | None:
         """(b|1, h|1, i, 1) bool: queries from which padding and the causal rule together hide every key."""
@@ -145,11 +160,15 @@ def visible(
     explicit = None if keys.visible is None else keys.visible[:, None, None, :]
     explicit = both(explicit, rule.near(queries, keys, begins, device))
     explicit = both(explicit, None if attn_mask is None else four_axes(attn_mask))
+    together = rule.together(queries, keys)
+    explicit = ahead(both(explicit, together), lead, True)
     past = rule.past(queries, keys, lead, device)
     aligned = False
+    if together is not None and past is not None:  # one mask for all layers; whoever sees nothing gets nothing, not the mean of a row
+        explicit, past = both(explicit, past()), None
     if past is not None and explicit is None and lead == 0 and queries.length == keys.length:
         aligned = True  # a plain bool, also where the lengths are symbols of a compiled graph
-    return Visible(ahead(explicit, lead, True), past, aligned)
+    return Visible(explicit, past, aligned)
 
 
 def tokens_of(span: Span, begins: Tensor | None, device: torch.device) -> Tensor | None:

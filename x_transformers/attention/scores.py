@@ -80,8 +80,8 @@ class Selection:
 
 def selection_of(queries: Span, keys: Span, begins: Tensor | None, lead: int, device: torch.device) -> Selection:
     """For queries on keys of which the first `lead` belong to no token; memory has a negative order."""
-    k = keys.order(device)
-    first = 0 if begins is None else begins[:, None, None, None]
+    k, begin = keys.order(device), begins if keys.document is None else keys.document
+    first = 0 if begin is None else begin.reshape(len(begin), 1, 1, -1)
     exempt = (k <= first) | (k >= queries.order(device)[:, None])
     return Selection(F.pad(exempt[(None,) * (4 - exempt.ndim)], (lead, 0), value=True))
 

@@ -23,6 +23,7 @@ from x_transformers.attention.masks import KeyRule, Visible, ahead, both, four_a
 from x_transformers.attention.scores import selection_of
 from x_transformers.attention.windowed import Blocks, InBlocks, blind_queries
 from x_transformers.call import Call, Depth, Span
+from x_transformers.positions.forgetting import DataDependentAlibi
 from x_transformers.ring import WindowKeys
 from x_transformers.state import ContextKeys, FixedKeys, Keys
 
@@ -61,7 +62,10 @@ def sight(
             return Scored(limits, row=call.once(('row', cfg.causal), lambda: bias_at_distances(call, x, cfg.causal)))
         bias = shared(('bias', cfg.lead), span, call, lambda: token_bias(call, call.queries, span, cfg.lead, device))
     else:
-        bias = forgotten(attention, x, gates_of(attention, keys), tokens_of(span, call.begins, device))
+        tokens = tokens_of(span, call.begins, device)
+        if not maps and in_factors(attention, x):
+            return Scored(limits, factors=forget_factors(attention, x, gates_of(attention, keys), tokens))
+        bias = forgotten(attention, x, gates_of(attention, keys), tokens)
     return Scored(limits, bias, previous, shown, selection)
 
 
@@ -117,7 +121,7 @@ def in_blocks(attention: Attention, blocks: Blocks, x: Tensor, keys: Any, call: 
 
     def limits() -> tuple[Any, ...]:
         nothing = None
-        if masked.visible is not None and cfg.lead == 0:
+        if masked.visible is not None and masked.document is None and cfg.lead == 0:
             nothing = blind_queries(masked.visible, call.queries.length, rule.window or 0)
         return (*(visible(rule, queries, met, None, cfg.lead, device) for queries, met in parts), nothing)
 
@@ -161,6 +165,19 @@ def forgotten(attention: Attention, x: Tensor, gates: Tensor, tokens: Tensor | N
     """The bias of forget gates for queries `x` that are the last of the keys."""
     assert attention.data_dependent_alibi is not None
     return ahead(attention.data_dependent_alibi.bias(x, gates, tokens), attention.config.lead, 0.0)
+
+
+def in_factors(attention: Attention, x: Tensor) -> bool:
+    """Whether queries and keys that carry their forget gates may stand for the bias: in single precision, and where there are many."""
+    by_token = isinstance(attention.data_dependent_alibi, DataDependentAlibi) and attention.data_dependent_alibi.causal
+    exact = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(x.device.type)
+    return by_token and exact and x.shape[1] > 1 and attention.attend.backend.name == 'sdpa'
+
+
+def forget_factors(attention: Attention, x: Tensor, gates: Tensor, tokens: Tensor | None) -> tuple[Tensor, Tensor]:
+    assert isinstance(attention.data_dependent_alibi, DataDependentAlibi)
+    of_queries, of_keys = attention.data_dependent_alibi.factors(x, gates, tokens)
+    return of_queries, F.pad(of_keys, (0, 0, attention.config.lead, 0))
 
 
 def gates_of(attention: Attention, keys: Any) -> Tensor:

@@ -78,8 +78,8 @@ class Blocks:
         cut_queries = lambda t: None if t is None else self.cut_queries(rows(t), 1)
         cut_keys = lambda t: None if t is None else self.cut_keys(rows(t), 1)
         return (
-            Span(self.width - self.size, self.size, cut_queries(queries.pos)),
-            Span(0, self.width, cut_keys(keys.pos), cut_keys(keys.visible)),
+            Span(self.width - self.size, self.size, cut_queries(queries.pos), document=cut_queries(queries.document)),
+            Span(0, self.width, cut_keys(keys.pos), cut_keys(keys.visible), cut_keys(keys.document)),
         )
 
 

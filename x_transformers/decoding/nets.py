@@ -96,6 +96,10 @@ def check_given(given: Mapping[str, Any], net: nn.Module, taker: Callable[..., A
             raise InputError(f'{name}=True changes what the model returns, which {who} reads; leave it out and call the model for that')
         if name in STEPPING and value is not None and value is not False:
             raise InputError(f'{name} cannot be given to {who}, which runs the model on whole sequences; call the model for that')
+        if name == 'document_ids' and value is not None:
+            raise InputError(
+                f'document_ids cannot be given to {who}: packed rows train by AutoregressiveWrapper alone; give one sequence per row'
+            )
         if value is not None:
             check_kind(name, value)
     model = unwrapped(net)

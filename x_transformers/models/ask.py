@@ -47,6 +47,7 @@ class Ask:
     token_emb_kwargs: Mapping[str, Any] | None = None
     to_logits_kwargs: Mapping[str, Any] | None = None
     input_not_include_cache: bool = False  # with `cache`: the input is new tokens, however many
+    document_ids: Tensor | None = None  # (b, n) packed rows: the document of each token, negative for padding
     state: StackState | None = None  # of an earlier call; the input is new tokens
     return_state: bool = False  # with the state that a later call goes on from
     stack: Mapping[str, Any] = field(default_factory=dict)  # everything else: inputs of the layer stack

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from x_transformers.cache import new_tokens
+from x_transformers.documents import places, refuse_to_go_on
 from x_transformers.errors import DecodeError, InputError, quoted
 from x_transformers.inputs import whole
 from x_transformers.layers import AttentionLayers, LayerIntermediates
@@ -164,6 +165,7 @@ class Body(Storable, nn.Module):
     def _run(self, x: Any, ask: Ask) -> Any:
         """Inputs, all of them or the new ones, to what is asked for."""
         check_kinds(ask)
+        refuse_to_go_on(ask.document_ids, ask.state, ask.cache, ask.return_state)
         x, ask = self._resume(x, ask)
         why_no_state = self._why_not_go_on(ask.state) if not ask.first or ask.return_state else None
         if why_no_state:
@@ -209,6 +211,8 @@ class Body(Storable, nn.Module):
         pos = None if ask.pos is None else ask.pos.long()
         if pos is None and ask.seen:
             pos = torch.arange(ask.seen, ask.seen + x.shape[1], device=x.device)
+        if pos is None and ask.document_ids is not None:
+            pos = places(ask.document_ids)
         return self.pos_emb(x, pos=pos, seq_start_pos=ask.seq_start_pos)
 
     def _frame(self, z: Tensor, ask: Ask) -> Entries:
@@ -255,6 +259,8 @@ class Body(Storable, nn.Module):
     def _stack_inputs(self, entries: Entries, ask: Ask) -> dict[str, Any]:
         """What the layer stack gets besides embeddings."""
         inputs = {**ask.stack, 'mask': entries.mask, 'mems': self._shifted(ask), 'mem_masks': ask.mem_masks}
+        if ask.document_ids is not None:
+            inputs['document_ids'] = ask.document_ids
         if entries.visible is not None:
             inputs['self_attn_kv_mask'] = entries.visible
         if ask.stack.get('prefix_attn_len') is not None:
@@ -311,7 +317,8 @@ class Body(Storable, nn.Module):
         if ask.return_attn_z_loss:
             weight = self.attn_z_loss_weight if ask.attn_z_loss_weight is None else ask.attn_z_loss_weight
             scores = [each.pre_softmax_attn for each in seen.attn_intermediates or ()]
-            seen.attn_z_loss = calc_z_loss(scores, weight=weight)  # type: ignore[arg-type]
+            tokens = None if ask.document_ids is None else ask.document_ids >= 0
+            seen.attn_z_loss = calc_z_loss(scores, tokens, weight)  # type: ignore[arg-type]
         if ask.return_mems:
             seen.mems = self._new_mems(seen.memories or [], self._shifted(ask))
         if ask.with_intermediates:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from x_transformers.checks import check, check_prefix
+from x_transformers.documents import expect_documents, places, refuse_beside
 from x_transformers.entry import Inputs
 from x_transformers.errors import DecodeError, InputError, quoted
 from x_transformers.inputs import askable, expect, expect_broadcast, expect_kind, expect_optional, expect_place, expect_positions, whole
@@ -51,7 +52,7 @@ def check_kind(name: str, value: Any) -> None:
 
 
 KINDS: dict[str, type] = {
-    **dict.fromkeys(('mask', 'pos', 'prepend_embeds', 'prepend_mask', 'sum_embeds', 'seq_start_pos'), Tensor),
+    **dict.fromkeys(('mask', 'pos', 'prepend_embeds', 'prepend_mask', 'sum_embeds', 'seq_start_pos', 'document_ids'), Tensor),
     **dict.fromkeys(('embed_ids', 'token_emb_kwargs', 'to_logits_kwargs'), Mapping),
 }
 
@@ -66,6 +67,7 @@ def check_call(model: Any, x: Tensor, ask: Ask) -> None:
             raise InputError(f'{name} was given, but {type(model).__name__} has no use for it; leave it out')
     expect_place({name: getattr(ask, name) for name in PLACED}, x)
     expect_optional('mask', ask.mask, (b, n), 'bool')
+    check_documents(model, x, ask)
     check_positions(model, x, ask)
     if ask.sum_embeds is not None:
         expect_kind('sum_embeds', ask.sum_embeds, 'float', 'it is added to the embeddings')
@@ -92,6 +94,24 @@ def check_useless(model: Any, ask: Ask) -> None:
         raise InputError('rotary_pos_emb was given, but the layer stack was built without rotary_pos_emb=True; leave it out')
 
 
+def check_documents(model: Any, x: Tensor, ask: Ask) -> None:
+    """Packed rows, of which no part of the model makes one."""
+    if ask.document_ids is None:
+        return
+    expect_documents('document_ids', ask.document_ids, tuple(x.shape[:2]))
+    refuse_beside({**ask.stack, **vars(ask)})
+    of_rows = {
+        f'num_memory_tokens={model.num_memory_tokens}': model.num_memory_tokens,
+        'use_cls_token=True': model._cls_tokens,
+        'average_pool_embed=True': model.average_pool_embed,
+    }
+    flag = next((name for name, on in of_rows.items() if on), None)
+    if flag is not None:
+        raise InputError(
+            f'document_ids cannot be combined with {flag}: it reads or writes all documents of a row at once. Give one document per row.'
+        )
+
+
 def check_positions(model: Any, x: Tensor, ask: Ask) -> None:
     """Positions are indices within the table, or an embedding of your own; padding is a number per row."""
     pos, (b, n), limit = ask.pos, x.shape[:2], model.max_seq_len
@@ -100,9 +120,12 @@ def check_positions(model: Any, x: Tensor, ask: Ask) -> None:
         raise InputError(f'seq_start_pos={ask.seq_start_pos.tolist()}, expected the number of padding tokens of each row, from 0')
     learned = isinstance(model.pos_emb, AbsolutePositionalEmbedding)
     if pos is None:
-        if learned and ask.seen + n > limit:
+        counted, what = ask.seen + n, 'sequence'
+        if ask.document_ids is not None and n > limit:
+            counted, what = int(places(ask.document_ids).max()) + 1 if askable(ask.document_ids) else 0, 'document'
+        if learned and counted > limit:
             raise InputError(
-                f'a sequence of {ask.seen + n} tokens is longer than max_seq_len={limit}, for which absolute positions were made; '
+                f'a {what} of {counted} tokens is longer than max_seq_len={limit}, for which absolute positions were made; '
                 'shorten it, raise max_seq_len, or use relative positions (rotary_pos_emb=True)'
             )
         return
@@ -162,4 +185,5 @@ def check_stack(model: Any, x: Tensor, ask: Ask) -> None:
     dtype = next((p.dtype for p in stack.parameters()), None)
     probe = torch.empty((), device=x.device, dtype=dtype).expand(*x.shape[:2], stack.dim)
     steps = stack.plan.steps(ask.stack.get('layers_execute_order'))
-    check(probe, Inputs(mems=ask.mems, mem_masks=ask.mem_masks, **inputs), stack, ask.state, steps)
+    given = Inputs(mems=ask.mems, mem_masks=ask.mem_masks, document_ids=ask.document_ids, **inputs)
+    check(probe, given, stack, ask.state, steps)

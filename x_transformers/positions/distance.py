@@ -21,14 +21,14 @@ class DistanceBias(nn.Module):
         raise NotImplementedError(f'{type(self).__name__} must define at(distance)')
 
     def between(self, queries: Span, keys: Span, device: torch.device) -> Tensor:
-        """(1|b, heads, i, j): the bias of every pair. Runs of tokens need one value per distance only."""
-        q_pos, k_pos = queries.positions(device), keys.positions(device)
-        distance = q_pos[:, :, None] - k_pos[:, None, :]  # b i j
+        """(1|b, heads, i, j): the bias of every pair. Runs of tokens, and of documents, need one value per distance only."""
         if queries.pos is None and keys.pos is None:
+            distance = (queries.order(device)[:, None] - keys.order(device))[None]
             nearest = queries.start - (keys.start + keys.length - 1)
             farthest = queries.start + queries.length - 1 - keys.start
             table = self.at(torch.arange(nearest, farthest + 1, device=device))
             return table[distance - nearest].permute(0, 3, 1, 2)
+        distance = queries.positions(device)[:, :, None] - keys.positions(device)[:, None, :]  # b i j
         return self.at(distance).permute(0, 3, 1, 2)
 
     def forward(self, i: int, j: int) -> Tensor:

@@ -75,7 +75,7 @@ class AbsolutePositionalEmbedding(nn.Module):
     def forward(self, x: Tensor, pos: Tensor | None = None, seq_start_pos: Tensor | None = None) -> Tensor:
         expect_places(x, pos, seq_start_pos)
         n = x.shape[1]
-        if n > self.max_seq_len:
+        if pos is None and n > self.max_seq_len:
             raise InputError(
                 f'a sequence of {n} tokens is longer than max_seq_len={self.max_seq_len}, for which absolute position embeddings '
                 'were made; shorten it, raise max_seq_len, or use relative positions (rotary_pos_emb=True)'

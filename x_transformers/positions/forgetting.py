@@ -96,16 +96,26 @@ class DataDependentAlibi(nn.Module):
 
         Keys where `counts` (b, j) is False are no tokens: nothing is forgotten there.
         """
-        i = x.shape[1]
-        if counts is not None:
-            gates = gates.masked_fill(~counts[:, None, :, None], 0.0)
-        kept = gates.cumsum(dim=-2)  # b h j 1
+        i, kept = x.shape[1], kept_since_first(gates, counts)
         between = lambda t: t[:, :, -i:] - t.transpose(-1, -2)
         if self.causal:
             return between(kept)
         forward, backward = kept.chunk(2, dim=1)
         later = create_causal_mask(i, gates.shape[-2], x.device)
         return torch.where(later, -between(backward), between(forward))
+
+    def factors(self, x: Tensor, gates: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(b, h, i, 2) and (b, h, j, 2), whose products are the bias of causal gates: for kernels that only multiply."""
+        kept = kept_since_first(gates, counts)
+        ones = torch.ones_like(kept)
+        return torch.cat((kept, ones), dim=-1)[:, :, -x.shape[1] :], torch.cat((ones, -kept), dim=-1)
+
+
+def kept_since_first(gates: Tensor, counts: Tensor | None) -> Tensor:
+    """Log gates (b, h, j, 1) summed from the first key on, where `counts` (b, j) does not say that a key is no token."""
+    if counts is not None:
+        gates = gates.masked_fill(~counts[:, None, :, None], 0.0)
+    return gates.cumsum(dim=-2)
 
 
 class PerRowDataDependentAlibi(nn.Module):

@@ -15,9 +15,10 @@ from x_transformers.decoding.generate import Contrast, Source, Way, source_for, 
 from x_transformers.decoding.nets import check_generator, check_given, check_outputs, why_no_logits
 from x_transformers.decoding.prompts import Prompts, check_generation, check_lasting, read_prompts
 from x_transformers.decoding.sampling import chosen_filter, pick, top_k
+from x_transformers.documents import expect_documents, followed, starts
 from x_transformers.errors import FlagError, InputError, quoted
 from x_transformers.flags import Config, Rules, configured, demands, flag
-from x_transformers.inputs import expect_switch, real
+from x_transformers.inputs import expect_place, expect_switch, real
 from x_transformers.storable import Storable
 from x_transformers.toolbox import evaluating, identity
 from x_transformers.training.lean import LeanHead, why_logits
@@ -99,9 +100,11 @@ class AutoregressiveWrapper(Storable, nn.Module):
             raise FlagError(f'loss_chunk_size={cfg.loss_chunk_size} makes the loss without logits, but {reason}; leave it out')
         self.max_seq_len: int = cfg.net.max_seq_len
 
-    def forward(self, x: Tensor, return_outputs: bool = False, **kwargs: Any) -> Any:
+    def forward(self, x: Tensor, return_outputs: bool = False, *, document_ids: Tensor | None = None, **kwargs: Any) -> Any:
         """x (b, n + 1) token ids -> mean loss in nats, or `(loss, (logits, LayerIntermediates))` with return_outputs.
 
+        document_ids (b, n + 1): packed rows, the document of each token, negative for padding. No document sees another, and the
+        last token of one is not trained to predict the first of the next; the loss is that of the documents one per row.
         Other inputs go to the model and concern its n inputs; `attn_z_loss_weight` weighs the z-loss of attention scores.
 
         Where the vocabulary is large, and nothing but the loss asks for logits, they are never all there: memory and time fall to
@@ -111,8 +114,13 @@ class AutoregressiveWrapper(Storable, nn.Module):
         check_given(kwargs, self.net, AutoregressiveWrapper.forward, 'the loss')
         check_outputs(self.net, 'the loss')
         inputs, targets = shifted(x, self.ignore_index, self.pad_value, getattr(self.net, 'num_logits', None), type(self).__name__)
+        if document_ids is not None:
+            check_packed(x, document_ids, self.add_attn_z_loss)
+            targets = targets.masked_fill(~followed(document_ids), self.ignore_index)
+            document_ids = kwargs['document_ids'] = document_ids[:, :-1]
         if self.mask_prob > 0:
-            seen, given = forgetful_mask(x.shape[1], inputs, self.mask_prob), kwargs.get('self_attn_kv_mask')
+            seen = forgetful_mask(x.shape[1], inputs, self.mask_prob, document_ids)
+            given = kwargs.get('self_attn_kv_mask')
             kwargs.update(self_attn_kv_mask=seen if given is None else seen & given)
         head = None if return_outputs else LeanHead.of(self.net, self.loss_chunk_size)
         if head is not None:
@@ -264,10 +272,22 @@ class AutoregressiveWrapper(Storable, nn.Module):
         return source_for(net, rows, seq_len, kwargs, window=window, way=way, may_end=may_end)
 
 
-def forgetful_mask(n: int, inputs: Tensor, prob: float) -> Tensor:
-    """(b, n - 1) bool: a random share of keys is hidden, the first one last of all."""
+def check_packed(x: Tensor, document_ids: Any, z_loss: bool) -> None:
+    """Whether the loss of packed rows can be that of their documents."""
+    expect_place({'document_ids': document_ids}, x)
+    expect_documents('document_ids', document_ids, tuple(x.shape))
+    if z_loss:
+        raise InputError(
+            'document_ids cannot be combined with add_attn_z_loss=True: it is a mean over all inputs, and in a packed row the last token '
+            'of a document is one, which predicts nothing. Give one document per row, or leave the z-loss out.'
+        )
+
+
+def forgetful_mask(n: int, inputs: Tensor, prob: float, document_ids: Tensor | None = None) -> Tensor:
+    """(b, n - 1) bool: a random share of keys is hidden, the first one, or that of each document, last of all."""
     scores = torch.randn(inputs.shape, device=inputs.device)
-    scores[:, 0] = -torch.finfo(scores.dtype).max
+    first = torch.arange(inputs.shape[1], device=inputs.device) == 0 if document_ids is None else starts(document_ids)
+    scores = scores.masked_fill(first, -torch.finfo(scores.dtype).max)
     count = min(int(n * prob), inputs.shape[1])
     hidden = scores.topk(count, dim=-1).indices
     return ~torch.zeros_like(inputs, dtype=torch.bool).scatter(1, hidden, True)
