@@ -27,6 +27,7 @@ CHAPTERS: dict[str, tuple[str, str, dict[str, tuple[str, ...]]]] = {
             'AutoregressiveWrapper', 'XLAutoregressiveWrapper', 'NonAutoregressiveWrapper', 'ContinuousAutoregressiveWrapper',
             'XValAutoregressiveWrapper', 'DPO',
         ),
+        'x_transformers.training.packing': ('pack', 'ids_from_lengths', 'ids_from_cu_seqlens'),
     }),
     'reference/state.md': ('State', 'What flows between calls.', {
         'x_transformers.state': ('StackState',),
