@@ -19,28 +19,12 @@ SHARPER = 4.0       # weights of queries, against those they start from: attenti
 
 
 def compared(entry: Entry) -> tuple[bytes, str] | None:
-    """(PNG, what is seen), of the first kind of picture in which the flag changes something."""
-    for figure_of, caption in kinds(entry):
-        picture = painted(partial(figure_of, entry))
-        if picture is not None:
-            return picture, caption
+    """(PNG, what is seen) where there is a picture in which the flag changes something."""
+    for draws, figure_of, caption in PICTURES:
+        if entry.example and draws(entry):
+            picture = painted(partial(figure_of, entry))
+            return None if picture is None else (picture, caption)
     return None
-
-
-def kinds(entry: Entry) -> list[tuple[Callable[[Entry], Any], str]]:
-    """What may be drawn of a flag, by the file that declares it."""
-    module = entry.declared.__module__.removeprefix('x_transformers.')
-    if not entry.example or 'modules' in module:
-        return []
-    if module == 'plan':
-        return [(layers, 'The layers in their order, without the flag and with it. A number is a built layer: equal ones share weights.')]
-    if module.startswith(('attention', 'positions')):
-        return [(weights, 'Weights of the first head for twelve random tokens, without the flag and with it.')]
-    if module in ('norms', 'residuals', 'layerscale', 'skips', 'layers_config'):
-        return [(sizes, 'Size of the residual stream that enters each layer of a stack as initialised, without the flag and with it.')]
-    if entry.field in ACTIVATIONS:
-        return [(activation, 'The activation, and GELU, which it takes the place of.')]
-    return []
 
 
 def pair(entry: Entry, **shape: Any) -> tuple[AttentionLayers, AttentionLayers]:
@@ -118,3 +102,25 @@ def activation(entry: Entry):
         axis.plot(x.numpy(), of(x).numpy(), color=shade, linewidth=1.6, label=label)
     axis.legend(loc='upper left')
     return figure
+
+
+def declared_in(*modules: str) -> Callable[[Entry], bool]:
+    return lambda entry: entry.declared.__module__.split('.')[1] in modules
+
+
+# which flags, what draws them, what is seen
+PICTURES = (
+    (lambda entry: entry.name in (f'ff_{name}' for name in ACTIVATIONS), activation, 'The activation, and GELU, which it takes the place of.'),
+    (
+        declared_in('plan'), layers,
+        'The layers in their order, without the flag and with it. A number is a built layer: equal ones share weights.',
+    ),
+    (
+        declared_in('attention', 'positions'), weights,
+        'Weights of the first head for twelve random tokens, without the flag and with it.',
+    ),
+    (
+        declared_in('norms', 'residuals', 'layerscale', 'skips', 'layers_config'), sizes,
+        'Size of the residual stream that enters each layer of a stack as initialised, without the flag and with it.',
+    ),
+)
