@@ -4,8 +4,10 @@
     python examples/train_lm.py --data book.txt.gz --steps 2000
     python examples/train_lm.py --set attn_kv_heads=2 rotary_pos_emb=False rel_pos_bias=True     # any flag of the library
     python examples/train_lm.py --resume runs/20260131-120000    # go on where Ctrl-C stopped it, to the bit
+    torchrun --nproc-per-node 2 examples/train_lm.py --parallel fsdp     # by several processes: ddp, fsdp or tp
 
-A run leaves a checkpoint, which sample.py reads, and its loss curve in a folder of its own.
+A run leaves a checkpoint, which sample.py reads, and its loss curve in a folder of its own. Any number of processes may go on with
+it, in any way of working together.
 Needs the extra packages of `pip install 'x-transformers[examples]'`.
 """
 import argparse
@@ -20,11 +22,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from lm import Problem, checkpoint
+from lm import Problem, checkpoint, workers
 from lm.curve import draw
 from lm.data import Corpus, batch_at, counted_seed, fixed_windows, read_corpus
 from lm.model import DEFAULTS, build, flags_of, model_config, on_device, room
 from lm.terminal import at_least, flag_pair, interruption, write
+from lm.workers import Workers
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -41,6 +44,7 @@ class Run:
     corpus: Corpus
     model: nn.Module
     optimizer: torch.optim.Optimizer
+    workers: Workers
     step: int = 0
     losses: list[float] = field(default_factory=list)                       # nats, of every step
     held_out: list[tuple[int, float]] = field(default_factory=list)         # (step, bits per byte)
@@ -64,6 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
     add('--seed', type=at_least(0), default=0)
     add('--bf16', action=argparse.BooleanOptionalAction, default=False, help='compute in bfloat16 where autocast does')
     add('--compile', action=argparse.BooleanOptionalAction, default=False, help='torch.compile the training step')
+    add('--parallel', choices=('ddp', 'fsdp', 'tp'), help='how the processes that torchrun started work together; --batch is that of all')
     add('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     add('--eval-every', type=at_least(1), default=100, metavar='STEPS')
     add('--eval-windows', type=at_least(1), default=512, help='sequences held out; a quarter of them while training')
@@ -95,6 +100,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def prepare(settings: argparse.Namespace) -> Run:
     """A run at its first step, or at that of the checkpoint. Whatever is wrong with the input is found here."""
+    together = workers.start(settings)
     corpus = read_corpus(settings.data, settings.seq_len)
     torch.manual_seed(settings.seed)
     if settings.resume:
@@ -103,9 +109,9 @@ def prepare(settings: argparse.Namespace) -> Run:
     else:
         model = build(model_config(dict(settings.set), settings.seq_len))
     room(model, os.fsencode(settings.prompt))
-    model = on_device(model, settings.device)
-    folder = saved.parent if settings.resume else new_folder(settings.out)
-    run = Run(settings, folder, corpus, model, make_optimizer(model, settings.decay))
+    model = together.parallel(on_device(model, settings.device))
+    folder = saved.parent if settings.resume else new_folder(settings.out) if together.first else Path()
+    run = Run(settings, folder, corpus, model, make_optimizer(model, settings.decay), together)
     if settings.resume:
         restore(run, saved)
     return run
@@ -132,9 +138,11 @@ def make_optimizer(model: nn.Module, decay: float) -> torch.optim.Optimizer:
 
 
 def save(run: Run) -> None:
-    settings = {name: value for name, value in vars(run.settings).items() if name not in ('set', 'out', 'resume')}
+    settings = {name: value for name, value in vars(run.settings).items() if name not in ('set', 'out', 'resume', 'parallel')}
     training = dict(step=run.step, settings=settings, corpus=run.corpus.fingerprint, losses=run.losses, held_out=run.held_out)
-    checkpoint.save(run.folder, run.step, run.model, training, run.optimizer)
+    checkpoint.save(run.folder, run.step, run.model, training, run.optimizer, run.workers)
+    if not run.workers.first:
+        return
     checkpoint.write_atomically(run.folder / 'loss.png', draw(run.losses, run.held_out, run.corpus.about))
 
 
@@ -145,7 +153,7 @@ def restore(run: Run, saved: Path) -> None:
     if training['step'] >= run.settings.steps:
         raise Problem(f'--resume {run.settings.resume} is at step {training["step"]}, and --steps is {run.settings.steps}. '
                       'To go on, give a larger --steps.')
-    checkpoint.load_optimizer(saved, run.optimizer)
+    checkpoint.load_optimizer(saved, run.optimizer, run.workers)
     run.step, run.losses = training['step'], training['losses']
     run.held_out = [(step, bits) for step, bits in training['held_out']]
 
@@ -155,21 +163,26 @@ def train(run: Run) -> bool:
     s = run.settings
     windows = fixed_windows(run.corpus.held_out, s.eval_windows, s.seq_len + 1)
     loss_of = torch.compile(run.model) if s.compile else run.model
-    with progress_bar(run) as bar, interruption() as interrupted:
-        while run.step < s.steps and not interrupted.is_set():
+    with progress_bar(run) as bar, interruption(patient=run.workers.count > 1) as interrupted:
+        while run.step < s.steps and not run.workers.mean(interrupted.is_set(), s.device):
             run.losses.append(take_step(run, loss_of))
             run.step += 1
             show(bar, run)
             if run.step % s.eval_every == 0:
                 run.held_out.append((run.step, bits_per_byte(run, windows[::4])))
-                bar.write(f'step {run.step:5}   loss {recent(run.losses):.3f}   held out {run.held_out[-1][1]:.3f} bits per byte')
+                say(run, f'step {run.step:5}   loss {recent(run.losses):.3f}   held out {run.held_out[-1][1]:.3f} bits per byte')
             if run.step % s.save_every == 0:
                 save(run)
         save(run)
     if run.step < s.steps:
         return False
-    print(f'held out  {bits_per_byte(run, windows):.3f} bits per byte, on {len(windows)} windows of {s.seq_len} bytes')
+    say(run, f'held out  {bits_per_byte(run, windows):.3f} bits per byte, on {len(windows)} windows of {s.seq_len} bytes')
     return True
+
+
+def say(run: Run, line: str) -> None:
+    if run.workers.first:
+        tqdm.write(line)
 
 
 def take_step(run: Run, loss_of) -> float:
@@ -179,14 +192,15 @@ def take_step(run: Run, loss_of) -> float:
         group['lr'] = learning_rate(run.step, s)
     total = 0.
     for index in range(run.step * s.accumulate, (run.step + 1) * s.accumulate):
-        seed = counted_seed('noise', s.seed, index)
+        seed = counted_seed('noise', s.seed, index, *filter(None, [run.workers.rank]))
         torch.manual_seed(seed)
         random.seed(seed)
-        batch = batch_at(run.corpus.train, index, s.seed, s.batch, s.seq_len + 1).to(s.device)
+        batch = batch_at(run.corpus.train, index, s.seed, s.batch, s.seq_len + 1)
         with precision(s):
-            loss = loss_of(batch) / s.accumulate
+            loss = loss_of(run.workers.rows(batch).to(s.device)) / s.accumulate
         loss.backward()
         total += loss.item()
+    total = run.workers.mean(total, s.device)
     expect_finite(total, run)
     nn.utils.clip_grad_norm_(run.model.parameters(), s.clip)
     run.optimizer.step()
@@ -215,10 +229,11 @@ def bits_per_byte(run: Run, windows: Tensor) -> float:
     """Mean cross-entropy of each byte given those before it in its window."""
     run.model.eval()
     nats = 0.
-    for part in windows.to(run.settings.device).split(run.settings.batch):
-        with precision(run.settings):
-            logits = run.model.net(part[:, :-1])
-        nats += F.cross_entropy(logits.float().transpose(1, 2), part[:, 1:], reduction='sum').item()
+    with run.workers.within(run.model) as model:
+        for part in windows.to(run.settings.device).split(run.settings.batch):
+            with precision(run.settings):
+                logits = model.net(part[:, :-1])
+            nats += F.cross_entropy(logits.float().transpose(1, 2), part[:, 1:], reduction='sum').item()
     run.model.train()
     expect_finite(nats, run)
     return nats / windows[:, 1:].numel() / math.log(2)
@@ -233,7 +248,7 @@ def progress_bar(run: Run) -> tqdm:
     s = run.settings
     per_step = s.batch * s.accumulate * s.seq_len
     return tqdm(total=s.steps * per_step, initial=run.step * per_step, unit='tok', unit_scale=True, dynamic_ncols=True,
-                mininterval=0.5 if sys.stderr.isatty() else 15)
+                mininterval=0.5 if sys.stderr.isatty() else 15, disable=not run.workers.first)
 
 
 def show(bar: tqdm, run: Run) -> None:
@@ -244,21 +259,23 @@ def show(bar: tqdm, run: Run) -> None:
 
 def announce(run: Run) -> None:
     c, s = run.corpus, run.settings
-    flags = ' '.join(f'{name}={value}' for name, value in flags_of(run.model).items())
+    flags = ' '.join(f'{name}={value}' for name, value in flags_of(run.workers.plain(run.model)).items())
     print(f'text      {c.about}: {len(c.train) / 1e6:.1f} MB to learn, {len(c.held_out) / 1e6:.1f} MB held out')
     print(f'model     {sum(p.numel() for p in run.model.parameters()):,} parameters: {flags}')
-    print(f'run       {run.folder}: step {run.step} to {s.steps}, of {s.batch * s.accumulate} x {s.seq_len} bytes, on {s.device}')
+    print(f'run       {run.folder}: step {run.step} to {s.steps}, of {s.batch * s.accumulate} x {s.seq_len} bytes, on {s.device}'
+          + (f', by {run.workers.count} processes ({s.parallel})' if s.parallel else ''))
 
 
 def compose(run: Run) -> None:
-    """Let the model write, as far as its flags allow."""
+    """Let the model write, as far as its flags allow; one that was trained by several processes is read back by the first."""
     prompt = os.fsencode(run.settings.prompt)
-    length = int(min(run.settings.sample, room(run.model, prompt)))
+    model = run.model if run.workers.strategy is None else checkpoint.load(checkpoint.find(run.folder))
+    length = int(min(run.settings.sample, room(model, prompt)))
     if not length:
         return
     print()
     try:
-        write(run.model, prompt, length, temperature=run.settings.temperature)
+        write(model, prompt, length, temperature=run.settings.temperature)
     except DecodeError as error:
         print(f'(it cannot write: {error})')
 
@@ -267,19 +284,26 @@ def main(argv: list[str] | None = None) -> int:
     here = os.path.relpath(__file__)
     try:
         run = prepare(parse(argv))
-        announce(run)
+        if run.workers.first:
+            announce(run)
         folder = shlex.quote(str(run.folder))
-        if not train(run):
+        complete = train(run)
+        if not run.workers.first:
+            return 0
+        if not complete:
             print(f'Stopped at step {run.step} of {run.settings.steps}, and saved. Go on with: python {here} --resume {folder}')
             return 0
         compose(run)
         print(f'\nSaved in {folder}, with the curve in loss.png. More text: python {os.path.dirname(here)}/sample.py {folder}')
     except (Problem, CheckpointError, FlagError, InputError, DecodeError) as error:
-        print(f'train_lm.py: {error}', file=sys.stderr)
+        if workers.is_first():                                  # the others say the same
+            print(f'train_lm.py: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print('Stopped.', file=sys.stderr)
         return 130
+    finally:
+        workers.stop()
     return 0
 
 

@@ -110,7 +110,10 @@ def declared_in(*modules: str) -> Callable[[Entry], bool]:
 
 # which flags, what draws them, what is seen
 PICTURES = (
-    (lambda entry: entry.name in (f'ff_{name}' for name in ACTIVATIONS), activation, 'The activation, and GELU, which it takes the place of.'),
+    (
+        lambda entry: entry.name in (f'ff_{name}' for name in ACTIVATIONS), activation,
+        'The activation, and GELU, which it takes the place of.',
+    ),
     (
         declared_in('plan'), layers,
         'The layers in their order, without the flag and with it. A number is a built layer: equal ones share weights.',

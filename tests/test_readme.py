@@ -48,6 +48,9 @@ CLASSES = (
 )
 
 
+ALONE = dict(RANK='0', WORLD_SIZE='1', MASTER_ADDR='localhost', MASTER_PORT='0')     # as torchrun says it to a single process
+
+
 @cache
 def figures():
     """The script that draws them."""
@@ -66,6 +69,8 @@ def modules():
 @pytest.mark.parametrize('block', [block for page in (README, *SITE) for block in page.blocks()], ids=str)
 def test_block_runs_and_prints_what_is_shown(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)                                  # blocks may write files
+    for name, value in ALONE.items():
+        monkeypatch.setenv(name, value)
     block.run()
 
 

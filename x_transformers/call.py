@@ -7,6 +7,7 @@ token also brings where its document begins, which says whom it sees and from wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -73,21 +74,28 @@ def _cat(a: Tensor, b: Tensor) -> Tensor:
     return torch.cat((a.expand(batch, -1), b.expand(batch, -1)), dim=-1)
 
 
-@dataclass
 class Trace:
-    """What the caller asked to see of a forward pass; layers append to it."""
+    """What the caller asked to see of a forward pass; layers append to it.
 
-    maps: bool = False  # attention maps too, which only the reference backend forms
-    fused_maps: bool = False  # even of layers that were built with attn_flash=True
-    hiddens: list[Tensor] = field(default_factory=list)  # stream entering every self-attention layer
-    layer_hiddens: list[Tensor] = field(default_factory=list)  # branch input of every layer, then the last stream
-    memories: list[Tensor] = field(default_factory=list)  # (b, n, dim) of every self-attention layer, skipped ones too
-    attention: list[Any] = field(default_factory=list)  # `Intermediates` of every attention layer
-    past: list[Any] = field(default_factory=list)  # those of the call before, when decoding the 2.0.1 way
+    It is no dataclass, and neither is `Depth`: engines that shard layers copy those among the inputs of a layer, and what
+    is written to a copy is lost.
+    """
+
+    def __init__(self, maps: bool = False, fused_maps: bool = False, past: Sequence[Any] = ()):
+        self.maps = maps  # attention maps too, which only the reference backend forms
+        self.fused_maps = fused_maps  # even of layers that were built with attn_flash=True
+        self.past = past  # `Intermediates` of the call before, when decoding the 2.0.1 way
+        self.hiddens: list[Tensor] = []  # stream entering every self-attention layer
+        self.layer_hiddens: list[Tensor] = []  # branch input of every layer, then the last stream
+        self.memories: list[Tensor] = []  # (b, n, dim) of every self-attention layer, skipped ones too
+        self.attention: list[Any] = []  # `Intermediates` of every attention layer
 
     def apart(self) -> Trace:
         """The same, to which one layer may append without the others seeing it."""
-        return replace(self, layer_hiddens=list(self.layer_hiddens), attention=list(self.attention))
+        own = Trace(self.maps, self.fused_maps, self.past)
+        own.hiddens, own.memories = self.hiddens, self.memories
+        own.layer_hiddens, own.attention = list(self.layer_hiddens), list(self.attention)
+        return own
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ class Call:
     padding: Tensor | None = None  # (b, n) bool: True where no token is, only left padding
     attn_mask: Tensor | None = None  # broadcastable to (b, h, i, j) bool
     attn_bias: Tensor | None = None  # broadcastable to (b, h, i, j), added to the scores
-    rotation: Rotation | None = None  # turns of the queries and of the new keys
+    rotation: Rotation | tuple[Rotation, ...] | None = None  # turns of the queries and of the new keys; of each rotary embedding
     context_rotation: Rotation | None = None
     bias: DistanceBias | None = None  # the relative position bias that all layers share
     condition: Tensor | None = None  # (b, 1|n, dim_condition) what adaptive norms and scales follow
@@ -140,6 +148,8 @@ class Depth:
     scores: dict[str, Tensor] = field(default_factory=dict)  # attention: logits of the layer before, by kind
     values: dict[str, Tensor] = field(default_factory=dict)  # attention: values of the first layer of each kind
     dual: Tensor | None = None  # ResiDual's second, un-normed stream (residuals.py)
+    entered: Tensor | None = None  # parallel blocks: the stream entering the block, which all its branches read (layers.py)
+    normed: Tensor | None = None  # the same through the one norm of a block (layer.py)
     streams: list[Tensor] = field(default_factory=list)  # U-net skips: the stream entering every layer so far (skips.py)
     chosen: dict[str, Tensor] = field(default_factory=dict)  # () bool, by kind (running.py)
 

@@ -26,6 +26,7 @@ from x_transformers.inputs import (
     expect_positions,
 )
 from x_transformers.plan import LayerSpec
+from x_transformers.positions.rotary import RotaryEmbeddings
 from x_transformers.positions.t5 import RelativePositionBias
 from x_transformers.precision import product_dtype
 from x_transformers.state import Beside, FixedKeys, StackState, Tail
@@ -185,6 +186,8 @@ def check_positions(x: Tensor, given: Inputs, stack: Any, state: StackState | No
 
 def check_rotary(given: Inputs, stack: Any, n: int) -> None:
     """Ready angles for `n` tokens, memories included."""
+    if given.rotary_pos_emb is not None and isinstance(stack.rotary_pos_emb, RotaryEmbeddings):
+        raise InputError('rotary_pos_emb was given, but layers have frequencies of their own (rotary_base or rotary_scaling); leave it out')
     if given.rotary_pos_emb is not None and stack.rotary_pos_emb is not None:
         expect_angles('rotary_pos_emb', given.rotary_pos_emb, n, stack.config.attn.dim_head)
 

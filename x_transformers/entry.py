@@ -127,13 +127,13 @@ def context_span(given: Inputs, state: StackState | None) -> tuple[Tensor | None
 
 def rotations(
     stack: Any, given: Inputs, queries: Span, keys: Span, context: Span | None, new: int, device: torch.device
-) -> tuple[Rotation | None, Rotation | None]:
+) -> tuple[Any, Rotation | None]:
     """Turns for self-attention, and for cross-attention where the context has positions."""
     rotary = stack.rotary_pos_emb
     if rotary is None:
         return None, None
     if given.rotary_pos_emb is not None:
-        own = Rotation.given(*given.rotary_pos_emb, queries.length)
+        own = Rotation.given(*given.rotary_pos_emb, queries.length, rotary.half_split)
     else:
         own = rotary.rotation(queries, keys, device, new, stack.config.attn.dim_head)
     if context is None or context.pos is None:

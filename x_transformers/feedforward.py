@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from x_transformers.flags import Config, Rules, configured, demands, flag, pick
+from x_transformers.flags import Config, Rules, at_most_one, configured, demands, flag, pick
 from x_transformers.inputs import expect_features, expect_numbers, expect_settings, expect_sizes
 from x_transformers.norms import LayerNorm
 from x_transformers.storable import Storable
@@ -26,12 +28,12 @@ class ReluSquared(nn.Module):
 class GLU(nn.Module):
     """One linear map gives value and gate: value * activation(gate), times a learned gain with `mult_bias` (2002.05202)."""
 
-    def __init__(self, dim_in: int, dim_out: int, activation: nn.Module, mult_bias: bool = False):
+    def __init__(self, dim_in: int, dim_out: int, activation: nn.Module, mult_bias: bool = False, *, bias: bool = True):
         super().__init__()
         expect_sizes(dim_in=dim_in, dim_out=dim_out)
-        expect_settings(switches={'mult_bias': mult_bias})
+        expect_settings(switches={'mult_bias': mult_bias, 'bias': bias})
         self.dim_in, self.act = dim_in, activation
-        self.proj = nn.Linear(dim_in, dim_out * 2)
+        self.proj = nn.Linear(dim_in, dim_out * 2, bias=bias)
         self.mult_bias = nn.Parameter(torch.ones(dim_out)) if mult_bias else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,7 +43,12 @@ class GLU(nn.Module):
         return out * self.mult_bias if isinstance(self.mult_bias, Tensor) else out
 
 
-ACTIVATIONS = {'relu_squared': ReluSquared, 'swish': nn.SiLU}  # the first that is on
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {  # the first that is on
+    'relu_squared': ReluSquared,
+    'swish': nn.SiLU,
+    'relu': nn.ReLU,
+    'gelu_tanh': partial(nn.GELU, approximate='tanh'),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +64,20 @@ class FeedForwardConfig(Config):
     )
     swish: bool = flag(False, 'SiLU instead of GELU.', paper='1710.05941')
     relu_squared: bool = flag(False, 'Square of ReLU as activation.', paper='2109.08668')
+    relu: bool = flag(False, 'ReLU instead of GELU.', paper='1706.03762')
+    gelu_tanh: bool = flag(False, "GELU by its paper's approximation with tanh.", paper='1606.08415')
     post_act_ln: bool = flag(False, 'LayerNorm after the activation.', paper='2110.09456')
     dropout: float = flag(0.0, 'Dropout of the hidden layer.', paper='1207.0580', example={'dropout': 0.5}, at_least=0, at_most=1)
     no_bias: bool = flag(False, "No biases (a GLU's projection keeps its own).", paper='2204.02311')
+    glu_no_bias: bool = flag(False, 'No bias in the projection of a GLU.', paper='2302.13971', example={'glu': True, 'glu_no_bias': True})
     zero_init_output: bool = flag(False, 'Start the last projection at zero.')
 
-    rules: ClassVar[Rules] = (demands('mult', lambda c: int(c.dim * c.mult) >= 1, 'no hidden feature would be left. Raise it.'),)
+    rules: ClassVar[Rules] = (
+        demands('mult', lambda c: int(c.dim * c.mult) >= 1, 'no hidden feature would be left. Raise it.'),
+        demands('glu_no_bias', lambda c: c.glu, 'it is about the projection of a GLU. Set {prefix}glu=True.'),
+        at_most_one('relu', 'gelu_tanh', 'swish'),  # swish with relu_squared is the latter, as in 2.0.1
+        at_most_one('relu', 'gelu_tanh', 'relu_squared'),
+    )
     positional = (
         'dim', 'dim_out', 'mult', 'glu', 'glu_mult_bias', 'swish', 'relu_squared', 'post_act_ln', 'dropout', 'no_bias', 'zero_init_output',
     )  # fmt: skip
@@ -84,7 +99,7 @@ class FeedForward(Storable, nn.Module):
         hidden, bias = int(cfg.dim * cfg.mult), not cfg.no_bias
         activation = pick(cfg, ACTIVATIONS, default=nn.GELU)()
         widen = (
-            GLU(cfg.dim, hidden, activation, mult_bias=cfg.glu_mult_bias)
+            GLU(cfg.dim, hidden, activation, mult_bias=cfg.glu_mult_bias, bias=not cfg.glu_no_bias)
             if cfg.glu
             else nn.Sequential(nn.Linear(cfg.dim, hidden, bias=bias), activation)
         )

@@ -14,7 +14,8 @@ from x_transformers.errors import FlagError
 from x_transformers.feedforward import FeedForward
 from x_transformers.layerscale import with_layerscale
 from x_transformers.norms import followed, norm_slots
-from x_transformers.plan import Plan
+from x_transformers.plan import Plan, spread
+from x_transformers.positions.flags import rotary_of
 from x_transformers.residuals import make_residual
 from x_transformers.shift import ShiftTokens, shifts_of
 from x_transformers.state import Fresh
@@ -26,9 +27,12 @@ class Layer(nn.ModuleList):
     Every flag of the layer already became one of these parts. It can be indexed as in 2.0.1: `layer[1].to_q`.
     """
 
-    def __init__(self, norms: nn.ModuleList, branch: nn.Module, residual: nn.Module, adaptive: bool = False):
+    def __init__(
+        self, norms: nn.ModuleList, branch: nn.Module, residual: nn.Module, adaptive: bool = False, shares_norm: str | None = None
+    ):
         super().__init__([norms, branch, residual])
         self.adaptive = adaptive  # whether the norms take a condition
+        self.leads, self.follows = shares_norm == 'leads', shares_norm == 'follows'  # in a block of one norm
 
     norms = property(lambda self: self[0])
     branch = property(lambda self: self[1])
@@ -39,13 +43,18 @@ class Layer(nn.ModuleList):
         (before, after, around), branch, residual = parts
         given = followed(self.adaptive, call.condition)
         inputs, stream, joining = residual.prepare(x, depth)
+        if depth.entered is not None:
+            inputs = depth.entered
         if call.trace is not None:
             call.trace.layer_hiddens.append(inputs)
         if call.injection is not None:
             inputs = inputs + call.injection
         if isinstance(state, Fresh) and state.memory is not None:
             state = replace(state, memory=before(state.memory, **followed(self.adaptive, call.condition_of(state.memory))))
-        y, state = run_branch(branch, before(inputs, **given), call, depth, state)
+        normed: Any = depth.normed if self.follows else before(inputs, **given)
+        if self.leads:
+            depth.normed = normed
+        y, state = run_branch(branch, normed, call, depth, state)
         x = residual(after(y, **given), stream, **joining)
         return around(x, **followed(self.adaptive, call.stream_condition)), state
 
@@ -53,30 +62,38 @@ class Layer(nn.ModuleList):
 def build_layer(index: int, plan: Plan, cfg: Any) -> Layer:
     """Norms, branch and residual of the built layer number `index`, from the tables of their files."""
     kind, shift = plan.kinds[index], plan.shifts[index]
-    branch = BRANCHES[kind](cfg, kind not in plan.kinds[:index])
+    branch = BRANCHES[kind](cfg, plan.kinds[:index].count(kind), plan.kinds.count(kind))
     if shift:
         if len(shifts_of(shift, cfg.causal)) > cfg.dim:
             raise FlagError(f'shift_tokens={shift} cuts dim={cfg.dim} features into more parts than there are; lower it')
         branch = ShiftTokens(shifts_of(shift, cfg.causal), branch)
-    return Layer(norm_slots(cfg, cfg.dim), with_layerscale(branch, cfg), make_residual(cfg, kind, index), cfg.adaptive_norms)
+    shares_norm = None
+    if cfg.parallel_block_one_norm:
+        shares_norm = 'follows' if index % plan.block_length else 'leads'
+    norms = norm_slots(cfg, cfg.dim, before=shares_norm != 'follows')
+    return Layer(norms, with_layerscale(branch, cfg), make_residual(cfg, kind, index), cfg.adaptive_norms, shares_norm)
 
 
-def self_attention(cfg: Any, first: bool) -> nn.Module:
-    """Self-attention; the first one has no values to mix in."""
+def self_attention(cfg: Any, number: int, count: int) -> nn.Module:
+    """Self-attention number `number` of `count`; the first one has no values to mix in."""
+    of_attention = lambda name: spread(f'attn_{name}', getattr(cfg.attn, name), count, 'self-attentions')[number]
     return Attention(
         replace(
             cfg.attn,
             prefix='attn_',
+            max_attend_past=of_attention('max_attend_past'),
+            window=of_attention('window'),
+            rotary=rotary_of(cfg, number, count),
             carries_scores=cfg.residual_attn,
             shares_values=cfg.add_value_residual,
-            learned_value_residual_mix=cfg.add_value_residual and cfg.learned_value_residual_mix and not first,
+            learned_value_residual_mix=cfg.add_value_residual and cfg.learned_value_residual_mix and number > 0,
             qkv_receive_diff_residuals=cfg.qkv_receive_diff_residuals,
             zero_init_output=cfg.zero_init_branch_output or cfg.attn.zero_init_output,
         )
     )
 
 
-def cross_attention(cfg: Any, first: bool) -> nn.Module:
+def cross_attention(cfg: Any, number: int, count: int) -> nn.Module:
     return Attention(
         replace(
             cfg.cross_attn,
@@ -89,7 +106,7 @@ def cross_attention(cfg: Any, first: bool) -> nn.Module:
     )
 
 
-def feed_forward(cfg: Any, first: bool) -> nn.Module:
+def feed_forward(cfg: Any, number: int, count: int) -> nn.Module:
     branch = FeedForward(replace(cfg.ff, zero_init_output=cfg.zero_init_branch_output or cfg.ff.zero_init_output))
     return Scale(0.5, branch) if cfg.macaron else branch
 

@@ -87,7 +87,7 @@ class AttentionLayers(Storable, nn.Module):
         self.stream_emb = nn.Parameter(torch.zeros(cfg.num_residual_streams, cfg.dim)) if cfg.num_residual_streams > 1 else None
         self.run_layer = recomputed if cfg.checkpoint else as_it_is
         self.layers = nn.ModuleList(build_layer(index, self.plan, cfg) for index in range(len(self.plan.kinds)))
-        self.rotary_pos_emb = make_rotary(cfg)
+        self.rotary_pos_emb = make_rotary(cfg, self.num_attn_layers)
         self.rel_pos = make_bias(cfg)
         if self.rel_pos is not None and not self.num_attn_layers:
             on = next(name for name in ('rel_pos_bias', 'dynamic_pos_bias', 'alibi_pos_bias') if getattr(cfg, name))
@@ -109,7 +109,8 @@ class AttentionLayers(Storable, nn.Module):
     def why_not_decode(self) -> str | None:
         """Why this stack cannot go on from earlier tokens, or None."""
         if self.causal or 'a' not in self.layer_types and not any(self.plan.shifts):
-            return self.foreign_attention or self.foreign_beside
+            moving = None if self.rotary_pos_emb is None else self.rotary_pos_emb.why_not_decode
+            return self.foreign_attention or self.foreign_beside or moving
         return (
             f'{type(self).__name__} looks at later tokens as well, so outputs change when tokens are added and cannot be made in '
             'pieces. Run the whole sequence (cache_kv=False when generating), or use a Decoder.'
@@ -303,6 +304,8 @@ class AttentionLayers(Storable, nn.Module):
             if not isinstance(layer, Layer):  # a plain list [norms, branch, residual] that a user put there
                 layer = Layer(layer[0], layer[1], layer[2], adaptive=self.adaptive_norms)
             x = self.skip_combines(x, step.module, depth.streams)
+            if step.opens:
+                depth.entered = x
             chance = step.dropout if self.training else 0.0
             if chance and not torch.compiler.is_compiling() and random.random() < chance:
                 self.remember(step, layer[2].prepare(x, depth)[0], call.trace)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from x_transformers.attention.attention import RESIDUAL_ATTENTION
 from x_transformers.attention.config import AttentionConfig
 from x_transformers.attention.keys import SharedValueFlags
 from x_transformers.context import ContextFlags
 from x_transformers.feedforward import FeedForwardConfig
-from x_transformers.flags import Rules, demands, excludes, flag, group
+from x_transformers.flags import Rules, demands, excludes, flag, group, quote
 from x_transformers.layerscale import LayerScaleFlags
 from x_transformers.norms import NormFlags
 from x_transformers.plan import PlanFlags
@@ -19,6 +19,18 @@ from x_transformers.residuals import ResidualFlags
 from x_transformers.running import RunFlags
 from x_transformers.shift import ShiftFlags
 from x_transformers.skips import SkipFlags
+
+
+def windows_agree(cfg: Any, prefix: str) -> str | None:
+    """Scores that are handed on are of the keys that the layer before remembers."""
+    own = (name for name in ('max_attend_past', 'window') if isinstance(getattr(cfg.attn, name), tuple))
+    name = next((name for name in own if len(set(getattr(cfg.attn, name))) > 1), None)
+    if name is None or not cfg.residual_attn:
+        return None
+    return (
+        f'{quote(cfg, prefix, "residual_attn", f"attn_{name}")} cannot be combined: scores are handed on of all keys, and layers '
+        'with different windows remember different ones. Give all one window, or leave one out.'
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +56,14 @@ class LayersConfig(
     attn: AttentionConfig = group(
         AttentionConfig,
         'attn_',
-        shares=('dim', 'heads', 'causal'),
+        shares=('dim', 'heads', 'causal', 'rotary_half_split'),
         fixes={'learned_value_residual_mix': False, 'qkv_receive_diff_residuals': False},
     )
     cross_attn: AttentionConfig = group(
         AttentionConfig,
         'cross_attn_',
         inherits='attn',
-        shares=('dim', 'heads'),
+        shares=('dim', 'heads', 'rotary_half_split'),
         fixes={'causal': False},
         reasons={
             'learned_value_residual_mix': 'the share is decided by the tokens that look, and values are of the context. Leave it out.'
@@ -60,6 +72,7 @@ class LayersConfig(
     ff: FeedForwardConfig = group(FeedForwardConfig, 'ff_', shares=('dim',))
 
     rules: ClassVar[Rules] = (
+        windows_agree,
         demands('ff_dim_out', lambda c: c.ff.dim_out == c.dim, 'in a layer stack every branch is as wide as the stream. Leave it out.'),
         demands('attn_dim_out', lambda c: c.attn.dim_out == c.dim, 'in a layer stack every branch is as wide as the stream. Leave it out.'),
         *(
@@ -78,6 +91,14 @@ class LayersConfig(
             excludes(bias, f'attn_data_dependent_alibi{kind}', 'the forget gates take the place of any other bias. Keep one.')
             for bias in ('alibi_pos_bias', 'rel_pos_bias', 'dynamic_pos_bias')
             for kind in ('', '_per_row')
+        ),
+        *(
+            excludes('parallel_block', other, because)
+            for other, because in (
+                ('pre_norm', 'the stream is normed behind each branch, before the next reads it. Leave {prefix}pre_norm out.'),
+                ('resi_dual', 'the stream is normed behind each branch, before the next reads it. Keep one.'),
+                ('num_residual_streams', 'each branch reads a mix of what the one before has written. Keep one.'),
+            )
         ),
         demands('dynamic_pos_bias', lambda c: c.dim >= 4, 'its network is dim // 4 wide. Use {prefix}dim of at least 4.'),
     )

@@ -1,8 +1,9 @@
 """Normalisations and the flags that choose and place them.
 
-LayerNorm (1607.06450) without bias, ScaleNorm (1910.05895), RMSNorm (1910.07467), SimpleRMSNorm (2307.14995), and
-adaptive norms, whose gains follow a condition (2212.09748).
+LayerNorm (1607.06450), ScaleNorm (1910.05895), RMSNorm (1910.07467), SimpleRMSNorm (2307.14995), and adaptive norms,
+whose gains follow a condition (2212.09748).
 Gains are stored as an offset from one when `unit_offset` is set, so that weight decay pulls them to one.
+`eps` joins the mean of squares under the root. Without one, LayerNorm's is 1e-5, and norms by length divide by the length.
 """
 
 from __future__ import annotations
@@ -15,72 +16,92 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from x_transformers.errors import InputError
+from x_transformers.errors import FlagError, InputError, quoted
 from x_transformers.flags import Config, Rules, at_most_one, demands, excludes, flag, pick
-from x_transformers.inputs import expect_condition, expect_features, expect_settings, expect_sizes
-from x_transformers.precision import at_length
+from x_transformers.inputs import expect_condition, expect_features, expect_settings, expect_sizes, within
+from x_transformers.precision import at_length, at_square
+
+LAYER_NORM_EPS = 1e-5
+LEAST_EPS = 1e-12  # of less, the gradient of a row of zeros would leave single precision
+
+
+def expect_eps(eps: float | None) -> None:
+    """What is added under the root of a norm, if anything is."""
+    if eps is not None and (isinstance(eps, Tensor) or not within(eps, LEAST_EPS)):
+        raise FlagError(f'eps={quoted(eps)} is not possible: expected a number of at least {LEAST_EPS}, or None')
+
+
+def unit_square(x: Tensor, scale: float, eps: float | None) -> Tensor:
+    """Unit root mean square; `scale` is the root of the number of features."""
+    return at_length(x, scale) if eps is None else at_square(x, eps)
 
 
 class LayerNorm(nn.Module):
-    """Zero mean and unit variance over features, times a learned gain.
+    """Zero mean and unit variance over features, times a learned gain, plus a learned bias with `bias`.
 
     >>> LayerNorm(32)(torch.randn(2, 8, 32)).shape
     torch.Size([2, 8, 32])
     """
 
-    def __init__(self, dim: int, unit_offset: bool = False):
+    def __init__(self, dim: int, unit_offset: bool = False, *, eps: float | None = None, bias: bool = False):
         super().__init__()
         expect_sizes(dim=dim)
-        expect_settings(switches={'unit_offset': unit_offset})
+        expect_settings(switches={'unit_offset': unit_offset, 'bias': bias})
+        expect_eps(eps)
         self.dim, self.unit_offset = dim, unit_offset
+        self.eps = LAYER_NORM_EPS if eps is None else eps
         self.gamma = nn.Parameter(torch.full((dim,), 1.0 - unit_offset))
+        self.beta = nn.Parameter(torch.zeros(dim)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         expect_features(x, self.dim, self)
-        return F.layer_norm(x, x.shape[-1:], weight=self.gamma + 1.0 if self.unit_offset else self.gamma)
+        return F.layer_norm(x, x.shape[-1:], self.gamma + 1.0 if self.unit_offset else self.gamma, self.beta, self.eps)
 
 
 class ScaleNorm(nn.Module):
     """Unit length times one learned number (Nguyen & Salazar 2019, 1910.05895)."""
 
-    def __init__(self, dim: int, unit_offset: bool = False):
+    def __init__(self, dim: int, unit_offset: bool = False, *, eps: float | None = None):
         super().__init__()
         expect_sizes(dim=dim)
         expect_settings(switches={'unit_offset': unit_offset})
-        self.dim, self.unit_offset, self.scale = dim, unit_offset, dim**0.5
+        expect_eps(eps)
+        self.dim, self.unit_offset, self.scale, self.eps = dim, unit_offset, dim**0.5, eps
         self.g = nn.Parameter(torch.full((1,), 1.0 - unit_offset))
 
     def forward(self, x: Tensor) -> Tensor:
         expect_features(x, self.dim, self)
-        return at_length(x, self.scale) * (self.g + 1.0 if self.unit_offset else self.g)
+        return unit_square(x, self.scale, self.eps) * (self.g + 1.0 if self.unit_offset else self.g)
 
 
 class RMSNorm(nn.Module):
     """Unit root mean square times a learned gain (Zhang & Sennrich 2019, 1910.07467)."""
 
-    def __init__(self, dim: int, unit_offset: bool = False):
+    def __init__(self, dim: int, unit_offset: bool = False, *, eps: float | None = None):
         super().__init__()
         expect_sizes(dim=dim)
         expect_settings(switches={'unit_offset': unit_offset})
-        self.dim, self.unit_offset, self.scale = dim, unit_offset, dim**0.5
+        expect_eps(eps)
+        self.dim, self.unit_offset, self.scale, self.eps = dim, unit_offset, dim**0.5, eps
         self.g = nn.Parameter(torch.full((dim,), 1.0 - unit_offset))
 
     def forward(self, x: Tensor) -> Tensor:
         expect_features(x, self.dim, self)
-        return at_length(x, self.scale) * (self.g + 1.0 if self.unit_offset else self.g)
+        return unit_square(x, self.scale, self.eps) * (self.g + 1.0 if self.unit_offset else self.g)
 
 
 class SimpleRMSNorm(nn.Module):
     """Unit root mean square, nothing learned (Qin et al. 2023, 2307.14995)."""
 
-    def __init__(self, dim: int, **_ignored: object):
+    def __init__(self, dim: int, *, eps: float | None = None, **_ignored: object):
         super().__init__()
         expect_sizes(dim=dim)
-        self.dim, self.scale = dim, dim**0.5
+        expect_eps(eps)
+        self.dim, self.scale, self.eps = dim, dim**0.5, eps
 
     def forward(self, x: Tensor) -> Tensor:
         expect_features(x, self.dim, self)
-        return at_length(x, self.scale)
+        return unit_square(x, self.scale, self.eps)
 
 
 class MultiheadRMSNorm(nn.Module):
@@ -99,11 +120,12 @@ class MultiheadRMSNorm(nn.Module):
 class AdaptiveGain(nn.Module):
     """A gain per feature that a condition decides; one at the start (Peebles & Xie 2022, 2212.09748)."""
 
-    def __init__(self, dim: int, dim_condition: int | None = None):
+    def __init__(self, dim: int, dim_condition: int | None = None, *, eps: float | None = None):
         super().__init__()
         dim_condition = dim if dim_condition is None else dim_condition
         expect_sizes(dim=dim, dim_condition=dim_condition)
-        self.dim, self.dim_condition = dim, dim_condition
+        expect_eps(eps)
+        self.dim, self.dim_condition, self.eps = dim, dim_condition, eps
         self.to_gamma = nn.Linear(self.dim_condition, dim, bias=False)
         nn.init.zeros_(self.to_gamma.weight)
 
@@ -124,19 +146,19 @@ class AdaptiveLayerNorm(AdaptiveGain):
 
     def forward(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         expect_features(x, self.dim, self)
-        return F.layer_norm(x, x.shape[-1:]) * self.gain(condition, x)
+        return F.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS if self.eps is None else self.eps) * self.gain(condition, x)
 
 
 class AdaptiveRMSNorm(AdaptiveGain):
     """RMSNorm whose gains follow a condition, (b, dim_condition) or (b, n, dim_condition)."""
 
-    def __init__(self, dim: int, dim_condition: int | None = None):
-        super().__init__(dim, dim_condition)
+    def __init__(self, dim: int, dim_condition: int | None = None, *, eps: float | None = None):
+        super().__init__(dim, dim_condition, eps=eps)
         self.scale = dim**0.5
 
     def forward(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         expect_features(x, self.dim, self)
-        return at_length(x, self.scale) * self.gain(condition, x)
+        return unit_square(x, self.scale, self.eps) * self.gain(condition, x)
 
 
 class Unchanged(nn.Module):
@@ -201,6 +223,15 @@ class NormFlags(Config):
         'exploring-weight-decay-in-layer-normalization-challenges-and-a-reparameterization-solution-ad4d12c24950',
         example={'norm_add_unit_offset': False},
     )
+    norm_eps: float | None = flag(
+        None,
+        'What norms add to the mean of squares under the root; by default 1e-5 in LayerNorm, and nothing in others.',
+        paper='1607.06450',
+        example={'norm_eps': 0.1},
+        at_least=LEAST_EPS,
+        at_most=1e6,
+    )
+    norm_bias: bool = flag(False, 'A learned bias in LayerNorm.', paper='1607.06450')
     resi_dual: bool = flag(False, 'Post-norm stream beside an un-normed sum of all branches, joined at the end.', paper='2304.14802')
     resi_dual_scale: float = flag(
         1.0,
@@ -211,6 +242,7 @@ class NormFlags(Config):
 
     rules: ClassVar[Rules] = (
         at_most_one(*NORMS),
+        *(excludes('norm_bias', other, 'only LayerNorm has a bias. Leave one out.') for other in NORMS),
         demands('sandwich_norm', lambda c: c.pre_norm, 'it adds to the norm before a branch. Leave {prefix}pre_norm=True.'),
         excludes('sandwich_norm', 'resi_dual', 'ResiDual norms the stream after each branch, not the branch. Keep one.'),
         excludes('pre_norm', 'resi_dual', 'ResiDual decides where norms stand. Leave {prefix}pre_norm out.'),
@@ -240,12 +272,18 @@ class NormFlags(Config):
 def make_norm(cfg: NormFlags, dim: int) -> nn.Module:
     """A new norm of the kind the flags choose."""
     own = {'dim_condition': cfg.condition_read} if cfg.adaptive_norms else {'unit_offset': cfg.norm_add_unit_offset}
-    return pick(cfg, NORMS, default=LayerNorm)(dim, **own)
+    own |= {'bias': True} if cfg.norm_bias else {}
+    return pick(cfg, NORMS, default=LayerNorm)(dim, eps=cfg.norm_eps, **own)
 
 
-def norm_slots(cfg: NormFlags, dim: int) -> nn.ModuleList:
-    """The three places of a layer: before the branch, after the branch, after the residual."""
-    wanted = (cfg.norms_first, cfg.sandwich_norm, not cfg.norms_first)
+def make_layer_norm(cfg: NormFlags, dim: int) -> LayerNorm:
+    """A LayerNorm beside the stream, as the flags of the stream's norms have it."""
+    return LayerNorm(dim, eps=cfg.norm_eps, bias=cfg.norm_bias)
+
+
+def norm_slots(cfg: NormFlags, dim: int, before: bool = True) -> nn.ModuleList:
+    """The three places of a layer: before the branch (unless another layer's stands there), after the branch, after the residual."""
+    wanted = (cfg.norms_first and before, cfg.sandwich_norm, not cfg.norms_first)
     return nn.ModuleList(make_norm(cfg, dim) if place else Unchanged() for place in wanted)
 
 

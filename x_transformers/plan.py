@@ -53,6 +53,13 @@ class PlanFlags(Config):
         None, 'More feed-forwards than attentions, most of them late.', paper='2009.04534', example={'par_ratio': 2}, at_least=2
     )
     macaron: bool = flag(False, 'A second feed-forward ahead of each block, both halved.', paper='1906.02762')
+    parallel_block: bool = flag(False, 'The branches of a block all read the stream that enters it.', paper='2204.06745')
+    parallel_block_one_norm: bool = flag(
+        False,
+        'They read it through one norm, that of the first.',
+        paper='2204.02311',
+        example={'parallel_block': True, 'parallel_block_one_norm': True},
+    )
     layer_dropout: float | tuple[float, ...] = flag(
         0.0,
         'Chance that training skips a layer; a tuple gives each layer its own.',
@@ -67,6 +74,15 @@ class PlanFlags(Config):
         at_most_one('custom_layers', 'par_ratio', 'sandwich_coef', 'weight_tie_layers'),
         excludes(
             'weight_tie_layers', 'layers_execute_order', 'tying decides the order. Write repeats into {prefix}layers_execute_order alone.'
+        ),
+        *(
+            excludes('parallel_block', layout, 'there are single layers, and no blocks of which they are part. Keep one.')
+            for layout in ('custom_layers', 'par_ratio', 'sandwich_coef')
+        ),
+        excludes('parallel_block', 'macaron', 'its feed-forwards stand before and behind the attention. Keep one.'),
+        demands('parallel_block_one_norm', lambda c: c.parallel_block, 'blocks are not parallel. Set {prefix}parallel_block=True.'),
+        excludes(
+            'parallel_block_one_norm', 'layer_dropout', 'where the first layer of a block is left out, so is the norm of all. Keep one.'
         ),
         demands(
             'only_cross',
@@ -86,6 +102,7 @@ class LayerSpec:
     block: int  # the transformer block it belongs to
     shift: int = 0  # token shift
     dropout: float = 0.0  # chance that training skips it
+    opens: bool = False  # whether a parallel block begins with it
 
 
 @dataclass(frozen=True)
@@ -98,6 +115,7 @@ class Plan:
     shifts: tuple[int, ...]
     dropouts: tuple[float, ...]
     skips: tuple[int | None, ...]  # number of the step whose stream joins the one that enters the layer
+    parallel: bool = False  # whether the branches of a block all read what enters it
 
     def steps(self, order: tuple[int, ...] | None = None) -> tuple[LayerSpec, ...]:
         """The executed layers, for the plan's own or another order."""
@@ -115,7 +133,22 @@ class Plan:
                     f'layers_execute_order={chosen} runs layer {i} as step {at}, but unet_skips=True joins the stream of step {source} '
                     'to it, which comes later; run it later, or leave out unet_skips'
                 )
-        return tuple(LayerSpec(self.kinds[i], i, at // self.block_length, self.shifts[i], self.dropouts[i]) for at, i in enumerate(chosen))
+        if self.parallel and not self.keeps_blocks(chosen):
+            raise FlagError(
+                f'layers_execute_order={chosen} cuts blocks apart, but parallel_block=True runs the {self.block_length} layers of a block '
+                'on one stream; run whole blocks, or leave out parallel_block'
+            )
+        opens = lambda at: self.parallel and at % self.block_length == 0
+        return tuple(
+            LayerSpec(self.kinds[i], i, at // self.block_length, self.shifts[i], self.dropouts[i], opens(at)) for at, i in enumerate(chosen)
+        )
+
+    def keeps_blocks(self, order: tuple[int, ...]) -> bool:
+        """Whether an order is one of whole blocks."""
+        length = self.block_length
+        return len(order) % length == 0 and all(
+            i % length == at % length and i - at % length == order[at - at % length] for at, i in enumerate(order)
+        )
 
     def __str__(self) -> str:
         """Layers as letters; a number before a group counts its repetitions."""
@@ -147,7 +180,7 @@ def plan(cfg: Any) -> Plan:
         )
     per_layer = lambda name: spread(name, getattr(cfg, name), len(kinds))
     skips = unet(len(kinds), block_length) if cfg.unet_skips else (None,) * len(kinds)
-    made = Plan(kinds, order, block_length, per_layer('shift_tokens'), per_layer('layer_dropout'), skips)
+    made = Plan(kinds, order, block_length, per_layer('shift_tokens'), per_layer('layer_dropout'), skips, cfg.parallel_block)
     made.steps()  # checks the order
     return made
 
@@ -216,10 +249,10 @@ def checked_order(order: Any, built: int) -> tuple[int, ...]:
     return tuple(i % built for i in order)
 
 
-def spread(name: str, value: Any, built: int) -> tuple[Any, ...]:
-    """A value per built layer from one value, or from a tuple of as many."""
+def spread(name: str, value: Any, built: int, kind: str = 'layers') -> tuple[Any, ...]:
+    """A value per built layer (of a kind) from one value, or from a tuple of as many."""
     if not isinstance(value, (tuple, list)):
         return (value,) * built
     if len(value) != built:
-        raise FlagError(f'{name}={tuple(value)!r} has {len(value)} entries; expected one for each of the {built} layers, or a single value')
+        raise FlagError(f'{name}={tuple(value)!r} has {len(value)} entries; expected one for each of the {built} {kind}, or a single value')
     return tuple(value)

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -56,6 +57,11 @@ def at_length(t: Tensor, length: float = 1.0) -> Tensor:
     norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     norm = norm.clamp(min=1e-12) if wide is t else norm.masked_fill(norm == 0, torch.inf)
     return (wide * (length / norm)).to(t.dtype)
+
+
+def at_square(t: Tensor, eps: float) -> Tensor:
+    """`t` over the root of its mean square plus `eps`, along its last axis."""
+    return F.rms_norm(single(t), t.shape[-1:], eps=eps).to(t.dtype)
 
 
 def exact(dtype: torch.dtype) -> torch.dtype:

@@ -45,11 +45,11 @@ def honoured(stack: Any, state: StackState | None, entries: Sequence[Intermediat
         if t is not None and len(t) not in (1, rows):
             raise DecodeError(f'cached_kv was replaced by {rows} rows, but positions and padding are of {len(t)}. {WAY_OUT}')
     rotary, device = stack.rotary_pos_emb, pairs[0][0].device
-    turn_of = lambda where: None if rotary is None else rotary.rotation(where, where, device).keys
+    turn_of = lambda where: None if rotary is None else rotary.rotation(where, where, device)
     turns = {'a': turn_of(span), 'c': turn_of(state.context) if state.context is not None and state.context.pos is not None else None}
     layers = list(state.layers)
     for index, attention, pair, kind in zip(at, attentions, pairs, kinds, strict=True):
-        layers[index] = attention.rebuilt(pair, turns[kind])
+        layers[index] = attention.rebuilt(pair, attention.own(turns[kind]))
     return replace(state, keys=span, layers=tuple(layers))
 
 

@@ -70,8 +70,8 @@ class WindowKeys:
     def rewind(self, count: int) -> WindowKeys:
         if self.gone and self.length - count < self.window:
             raise DecodeError(
-                f'attn_max_attend_past={self.window} cannot take back {count} tokens: of what slid out of the window, only the latest '
-                f'{self.length - self.window} tokens are remembered. Keep the state from before those tokens instead.'
+                f'a window of {self.window} (attn_max_attend_past or attn_window) cannot take back {count} tokens: of what slid out of it, '
+                f'only the latest {self.length - self.window} tokens are remembered. Keep the state from before those tokens instead.'
             )
         return replace(self, kept=self.kept.rewind(count))
 

@@ -46,9 +46,9 @@ def recomputed(layer: Any, x: Tensor, call: Call, depth: Depth, state: Any) -> t
     def run(x: Tensor) -> Any:
         own, its = before.apart(), alone.apart()
         out, after = layer(x, its, own, state)
-        return out, after, (own.scores, own.values, own.dual, own.chosen), its.trace
+        return out, after, (own.scores, own.values, own.dual, own.normed, own.chosen), its.trace
 
-    out, after, (depth.scores, depth.values, depth.dual, depth.chosen), trace = checkpoint(run, x, use_reentrant=False)
+    out, after, (depth.scores, depth.values, depth.dual, depth.normed, depth.chosen), trace = checkpoint(run, x, use_reentrant=False)
     if call.trace is not None:
         call.trace.layer_hiddens, call.trace.attention = trace.layer_hiddens, trace.attention
     return out, after

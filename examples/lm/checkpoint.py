@@ -24,21 +24,30 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lm import Problem
+from lm.workers import Workers
 from x_transformers import AutoregressiveWrapper
 
+ALONE = Workers()
 FILES = ('config.json', 'model.safetensors', 'training.json', 'training.safetensors')
 
 
-def save(folder: Path, step: int, model: AutoregressiveWrapper, training: dict[str, Any], optimizer: Optimizer) -> Path:
-    """Write the checkpoint of `step` and make it the latest; the ones before it are removed."""
+def save(folder: Path, step: int, model: Any, training: dict[str, Any], optimizer: Optimizer, workers: Workers = ALONE) -> Path:
+    """Write the checkpoint of `step` and make it the latest; the ones before it are removed.
+
+    Where several processes train, all call this, and the first writes what they hold together.
+    """
+    state = optimizer.state_dict()['state']
+    memory = {f'{index}.{name}': workers.whole(value) for index, entry in state.items() for name, value in entry.items()}
+    model = workers.whole_model(model)
     whole = folder / f'step-{step:06}'
+    if not workers.first:
+        return whole
     if latest(folder) == whole.name:                # a step is saved once: writing it again could only lose it
         return whole
     part = whole.with_suffix('.tmp')
     shutil.rmtree(part, ignore_errors=True)
     model.save(part)
-    state = optimizer.state_dict()['state']
-    save_file({f'{index}.{name}': value for index, entry in state.items() for name, value in entry.items()}, part / 'training.safetensors')
+    save_file(memory, part / 'training.safetensors')
     (part / 'training.json').write_text(json.dumps(training))
     for path in (*part.iterdir(), part):
         flush(path)
@@ -103,8 +112,8 @@ def load_training(checkpoint: Path) -> dict[str, Any]:
     return training
 
 
-def load_optimizer(checkpoint: Path, optimizer: Optimizer) -> None:
-    """Put back what the optimizer remembers of each parameter."""
+def load_optimizer(checkpoint: Path, optimizer: Optimizer, workers: Workers = ALONE) -> None:
+    """Put back what the optimizer remembers of each parameter; each process takes its part."""
     path = checkpoint / 'training.safetensors'
     state: dict[int, dict[str, Tensor]] = defaultdict(dict)
     try:
@@ -117,6 +126,8 @@ def load_optimizer(checkpoint: Path, optimizer: Optimizer) -> None:
     for index, entry in state.items():
         if index >= len(parameters) or any(value.ndim and value.shape != parameters[index].shape for value in entry.values()):
             raise Problem(f'{path} does not fit {checkpoint / "model.safetensors"}. Put back the two files that were saved together.')
+        for name, value in entry.items():
+            entry[name] = workers.loaded(value, parameters[index]) if value.ndim else value
     optimizer.load_state_dict(dict(state=state, param_groups=optimizer.state_dict()['param_groups']))
 
 

@@ -52,6 +52,12 @@ def flags_of(model: AutoregressiveWrapper) -> dict[str, Any]:
     return {name: value for part in parts for name, value in part.config.keywords().items() if not isinstance(value, nn.Module)}
 
 
+def twin(model: AutoregressiveWrapper) -> AutoregressiveWrapper:
+    """A new model of the same flags."""
+    net = TransformerWrapper(**{**model.net.config.keywords(), 'attn_layers': Decoder(**model.net.attn_layers.config.keywords())})
+    return AutoregressiveWrapper(**{**model.config.keywords(), 'net': net})
+
+
 def on_device(model: nn.Module, device: str) -> nn.Module:
     try:
         return model.to(device)

@@ -49,8 +49,11 @@ def flag_pair(text: str) -> tuple[str, Any]:
 
 
 @contextmanager
-def interruption() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or a polite kill) sets, so that the step under way can end; a second Ctrl-C acts as ever."""
+def interruption(patient: bool = False) -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C (or a polite kill) sets, so that the step under way can end; a second Ctrl-C acts as ever.
+
+    patient: it does nothing more, for torchrun says it to its processes again, and ends those that do not come to an end.
+    """
     event = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -60,7 +63,8 @@ def interruption() -> Iterator[threading.Event]:
 
     def note(number, frame) -> None:
         event.set()
-        put_back()
+        if not patient:
+            put_back()
 
     for number in before:
         signal.signal(number, note)

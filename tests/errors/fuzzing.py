@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 import x_transformers as xt
 from x_transformers import x_transformers as old
 from x_transformers.attend import Attend
+from x_transformers.decoding import processors
+from x_transformers.decoding.speculative import prompt_lookup
 from x_transformers.errors import DecodeError, FlagError, InputError
 from x_transformers.flags import catalogue
 from x_transformers.layers import AttentionLayers
@@ -167,7 +171,21 @@ def constructors() -> dict[str, Target]:
         'DataDependentAlibi': (old.DataDependentAlibi, {'dim': 16, 'heads': 2}),
         'PerRowDataDependentAlibi': (old.PerRowDataDependentAlibi, {'dim': 16, 'heads': 2}),
     }
-    return {**flagged, **{name: (kind, {**optional(kind), **keywords}) for name, (kind, keywords) in parts.items()}}
+    made = {name: (kind, {**optional(kind), **keywords}) for name, (kind, keywords) in parts.items()}
+    wishes = {'mesh': LEFT_OUT, 'checkpoint': LEFT_OUT, 'precision': LEFT_OUT}
+    together = {f'parallelize {name}': (in_a_group_of_one, {'model': stack, 'strategy': name, **wishes}) for name in ('ddp', 'fsdp', 'tp')}
+    return {**flagged, **made, **together}
+
+
+def in_a_group_of_one(model: Any, strategy: Any, **wishes: Any) -> Any:
+    """`parallelize` where it works, of a copy."""
+    from x_transformers.parallel import parallelize
+
+    dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        return parallelize(copy.deepcopy(model), strategy, **wishes)
+    finally:
+        dist.destroy_process_group()
 
 
 def optional(kind: Callable[..., Any]) -> dict[str, Any]:
@@ -210,8 +228,10 @@ def calls() -> dict[str, Target]:
     with torch.no_grad():
         state = stack(x, return_state=True)[1]
         model_state = ar.net(ids, return_state=True)[1]
+    prefix = ar.remember(ids[:1, :3])
     angles = every.rotary_pos_emb.forward_from_seq_len(8)
-    begin, packed = torch.zeros(2, dtype=torch.long), torch.tensor([[0, 0, 1, 1], [0, 1, 1, -1]])
+    begin, lens = torch.zeros(2, dtype=torch.long), torch.tensor([4, 2])
+    packed = torch.tensor([[0, 0, 1, 1], [0, 1, 1, -1]])
     further = {'return_intermediates': False, 'return_mems': False, 'return_attn': False, 'return_state': False, 'return_embeddings': False}
     of_tokens = {
         'mask': tokens_mask, 'pos': torch.arange(4), 'sum_embeds': x, 'prepend_embeds': LEFT_OUT, 'prepend_mask': LEFT_OUT,
@@ -230,9 +250,14 @@ def calls() -> dict[str, Target]:
         'embed_ids': LEFT_OUT, 'self_attn_kv_mask': LEFT_OUT, 'prepend_embeds': LEFT_OUT, 'condition': LEFT_OUT, 'attn_mask': LEFT_OUT,
     }  # fmt: skip
     restrict = {
-        'restrict_to_max_seq_len': True, 'prompt_lens': LEFT_OUT, 'amateur_model': LEFT_OUT, 'contrastive_decode_kwargs': LEFT_OUT, **going
+        'restrict_to_max_seq_len': True, 'prompt_lens': LEFT_OUT, 'amateur_model': LEFT_OUT, 'contrastive_decode_kwargs': LEFT_OUT, **going,
+        'logits_processors': LEFT_OUT, 'prefix': LEFT_OUT, 'stopping_criteria': LEFT_OUT, 'num_return_sequences': LEFT_OUT,
+        'draft': LEFT_OUT, 'draft_tokens': 2, 'prefill_chunk': LEFT_OUT,
     }  # fmt: skip
-    sampling = ('temperature', 'filter_logits_fn', 'filter_kwargs', 'generator', 'amateur_model', 'contrastive_decode_kwargs')
+    sampling = (
+        'temperature', 'filter_logits_fn', 'filter_kwargs', 'generator', 'amateur_model', 'contrastive_decode_kwargs', 'stopping_criteria',
+        'draft', 'draft_tokens',
+    )  # fmt: skip
     searching = {name: value for name, value in restrict.items() if name not in sampling}
     sources = {name: value for name, value in restrict.items() if name not in ('mask', 'attn_mask')}
     stack_inputs = {
@@ -287,7 +312,16 @@ def calls() -> dict[str, Target]:
         'AutoregressiveWrapper.generate': (ar.generate, {'prompts': ids, 'seq_len': 2, **restrict}),
         'AutoregressiveWrapper.stream': (lambda **given: list(ar.stream(**given)), {'prompts': ids, 'seq_len': 2, **restrict}),
         'AutoregressiveWrapper.beam_search': (ar.beam_search, {
-            'prompts': ids, 'seq_len': 2, 'num_beams': 2, 'length_penalty': 1.0, 'num_return_sequences': 1, **searching}),
+            'prompts': ids, 'seq_len': 2, 'num_beams': 2, 'length_penalty': 1.0, **searching, 'num_return_sequences': 1}),
+        'AutoregressiveWrapper.generate with functions': (ar.generate, {
+            'prompts': ids, 'seq_len': 4, 'logits_processors': [lambda out, logits: logits], 'stopping_criteria': [lambda out: False],
+            'num_return_sequences': 2, 'draft': prompt_lookup, 'draft_tokens': 2}),
+        'AutoregressiveWrapper.generate with a draft': (ar.generate, {'prompts': ids, 'seq_len': 4, 'draft': model(), 'prompt_lens': lens}),
+        'AutoregressiveWrapper.generate behind a prefix': (ar.generate, {
+            'prompts': ids[:, :2], 'seq_len': 2, 'prefix': prefix, 'prompt_lens': begin + 1, 'seq_start_pos': LEFT_OUT, 'mask': LEFT_OUT}),
+        'AutoregressiveWrapper.remember': (ar.remember, {
+            'prompts': ids, 'prefix': LEFT_OUT, 'prefill_chunk': LEFT_OUT, 'mems': LEFT_OUT, 'prepend_embeds': LEFT_OUT}),
+        'AutoregressiveWrapper.remember more': (ar.remember, {'prompts': ids, 'prefix': prefix}),
         'XLAutoregressiveWrapper.forward': (xl, {'x': ids, 'mems': LEFT_OUT}),
         'XLAutoregressiveWrapper.generate': (xl.generate, {'start_tokens': ids, 'seq_len': 2, **going}),
         'NonAutoregressiveWrapper.forward': (nar, {'x': ids.repeat(1, 2), 'only_train_generator': False, 'only_train_critic': False}),
@@ -314,7 +348,21 @@ def calls() -> dict[str, Target]:
         'AttentionLayers.empty_state': (stack.empty_state, {'capacity': 8}),
         'TransformerWrapper.empty_state': (ar.net.empty_state, {'capacity': 8}),
     }  # fmt: skip
-    return {**made, **parts()}
+    return {**made, **made_ready(ids), **parts()}
+
+
+def made_ready(tokens: Tensor) -> dict[str, Target]:
+    """Processors of logits: how they are made, and what they are given."""
+    given = {
+        'RepetitionPenalty': {'penalty': 1.2, 'after': 0}, 'PresencePenalty': {'penalty': 0.5, 'after': 0},
+        'FrequencyPenalty': {'penalty': 0.5, 'after': 0}, 'NoRepeatNgrams': {'size': 2, 'after': 0},
+        'MinLength': {'length': 3, 'eos_token': 1, 'after': 0}, 'LogitBias': {'bias': {3: 1.0}},
+    }  # fmt: skip
+
+    def running(kind: Any) -> Callable[..., Any]:
+        return lambda **keywords: kind(**keywords)(tokens, torch.zeros(len(tokens), 11))
+
+    return {name: (running(getattr(processors, name)), keywords) for name, keywords in given.items()}
 
 
 def parts() -> dict[str, Target]:
@@ -411,7 +459,7 @@ def is_ours(error: Exception) -> bool:
 def is_known(target: str, argument: str, kind: str, error: Exception) -> bool:
     """What is not ours to say: an error inside a function of the user's own, and what torch says of the precision and the place of
     a part alone. Every layer of a stack would have to ask for these; the stack asks once."""
-    if argument == 'filter_logits_fn' and kind == 'a function':
+    if argument in ('filter_logits_fn', 'draft') and kind == 'a function':
         return True
     words = ('dtype', 'scalar type', 'device')
     return target in parts() and kind in ('doubles', 'half precision', 'a meta tensor') and any(word in str(error) for word in words)

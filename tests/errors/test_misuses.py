@@ -18,13 +18,15 @@ from misuses import (
     packing,
     parts,
     stacks,
+    together,
     training,
 )
 from misuses.row import Misuse
 from torch.utils._python_dispatch import TorchDispatchMode
 
 TOPICS = (
-    first_mistakes, flags_apart, flags_together, every_model, stacks, attention_and_states, parts, generation, training, packing, commands
+    first_mistakes, flags_apart, flags_together, every_model, stacks, attention_and_states, parts, generation, training, packing,
+    commands, together,
 )  # fmt: skip
 TABLE: dict[str, Misuse] = {f'{topic.__name__.split(".")[-1]}: {name}': row for topic in TOPICS for name, row in topic.MISUSES.items()}
 PRODUCTS = ('mm', 'bmm', 'addmm', 'baddbmm', 'addbmm', 'matmul', 'linear', 'convolution', 'attention')

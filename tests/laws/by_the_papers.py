@@ -34,16 +34,21 @@ def stack_by_the_papers(
         condition = F.silu(condition @ stack.adaptive_mlp[0].weight.T) if cfg.adaptive_condition_mlp else condition
     added = injected(stack, x, in_attn_cond)
     streams = [x] if cfg.num_residual_streams == 1 else [x + own for own in stack.stream_emb]
-    dual, entered, handed = cfg.resi_dual_scale * x, [], {'pos': pos}
-    for at in order_of(cfg, len(stack.layers)):
+    dual, entered, entering, handed = cfg.resi_dual_scale * x, [], streams, {'pos': pos}
+    block = 1 + (not cfg.only_cross) + cfg.cross_attend
+    for step, at in enumerate(order_of(cfg, len(stack.layers))):
         norms, branch, residual = stack.layers[at]
         entered.append(streams)
         if (early := skip_into(cfg, at, len(stack.layers))) is not None:
             combine = stack.skip_combines[at].combine.weight
             streams = [torch.cat(both, dim=-1) @ combine.T for both in zip(entered[early], streams, strict=True)]
+        entering = streams if step % block == 0 else entering
         inputs, join = read_streams(cfg, residual, streams, views=3 if cfg.qkv_receive_diff_residuals and kinds[at] == 'a' else 1)
+        inputs = entering if cfg.parallel_block else inputs  # 2204.02311, §2: x + a(n(x)) + f(n(x))
         inputs = [each if added is None else each + added for each in inputs]
-        inputs = [norm(cfg, norms[0], each, condition) if norms_first(cfg) else each for each in inputs]
+        first = stack.layers[at - at % block][0][0] if cfg.parallel_block_one_norm else norms[0]
+        inputs = [norm(cfg, first, each, condition) if norms_first(cfg) else each for each in inputs]
+        handed['number'] = kinds[:at].count('a')
         y = run_branch(stack, kinds[at], at, branch, inputs, context, context_pos, condition, handed)
         y = norm(cfg, norms[1], y, condition) if cfg.sandwich_norm else y
         dual = dual + cfg.resi_dual_scale * y
@@ -130,12 +135,12 @@ def gated_unit(gru: nn.GRUCell, x: Tensor, hidden: Tensor) -> Tensor:
 # ------------------------------------------------------------------------------------------------ norms and scales
 
 
-def unit_variance(x: Tensor) -> Tensor:
-    return (x - x.mean(dim=-1, keepdim=True)) / (x.var(dim=-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
+def unit_variance(x: Tensor, eps: float | None = None) -> Tensor:
+    return (x - x.mean(dim=-1, keepdim=True)) / (x.var(dim=-1, keepdim=True, unbiased=False) + (1e-5 if eps is None else eps)).sqrt()
 
 
-def unit_square(x: Tensor) -> Tensor:
-    return x / x.square().mean(dim=-1, keepdim=True).sqrt()
+def unit_square(x: Tensor, eps: float | None = None) -> Tensor:
+    return x / (x.square().mean(dim=-1, keepdim=True) + (0 if eps is None else eps)).sqrt()
 
 
 def unit_length(x: Tensor) -> Tensor:
@@ -149,13 +154,13 @@ def softclamp(t: Tensor, bound: float) -> Tensor:
 def norm(cfg: Any, module: Any, x: Tensor, condition: Tensor | None) -> Tensor:
     """1607.06450, 1910.05895, 1910.07467, 2307.14995, 2212.09748."""
     if cfg.use_adaptive_layernorm or cfg.use_adaptive_rmsnorm:
-        normed = unit_variance(x) if cfg.use_adaptive_layernorm else unit_square(x)
+        normed = (unit_variance if cfg.use_adaptive_layernorm else unit_square)(x, cfg.norm_eps)
         return normed * (1 + condition @ module.to_gamma.weight.T)
     if cfg.use_simple_rmsnorm:
-        return unit_square(x)
+        return unit_square(x, cfg.norm_eps)
     if cfg.use_rmsnorm or cfg.use_scalenorm:
-        return unit_square(x) * (module.g + cfg.norm_add_unit_offset)
-    return unit_variance(x) * (module.gamma + cfg.norm_add_unit_offset)
+        return unit_square(x, cfg.norm_eps) * (module.g + cfg.norm_add_unit_offset)
+    return unit_variance(x, cfg.norm_eps) * (module.gamma + cfg.norm_add_unit_offset) + (module.beta if cfg.norm_bias else 0)
 
 
 def shifted(cfg: Any, amount: int, x: Tensor) -> Tensor:
@@ -203,7 +208,9 @@ def run_branch(
 def feed_forward(cfg: Any, ff: Any, x: Tensor) -> Tensor:
     """1706.03762, §3.3; 2002.05202; 2109.08668; 2110.09456."""
     gelu = lambda t: 0.5 * t * (1 + torch.erf(t / math.sqrt(2)))
+    near = lambda t: 0.5 * t * (1 + torch.tanh(math.sqrt(2 / math.pi) * (t + 0.044715 * t**3)))  # 1606.08415, §2
     act = (lambda t: t.clamp(min=0) ** 2) if cfg.relu_squared else (lambda t: t * torch.sigmoid(t)) if cfg.swish else gelu
+    act = (lambda t: t.clamp(min=0)) if cfg.relu else near if cfg.gelu_tanh else act
     if cfg.glu:
         value, gate = linear(ff[0].proj, x).chunk(2, dim=-1)
         hidden = value * act(gate) * (ff[0].mult_bias if cfg.glu_mult_bias else 1)
@@ -238,7 +245,7 @@ def attention(stack: Any, kind: str, module: Any, inputs: list[Tensor], context:
     q_pos = handed['pos']
     k_pos = q_pos if kind == 'a' else context_pos
     if stack.rotary_pos_emb is not None and k_pos is not None:
-        q, k = (turned(stack.config, cfg, t, pos, sign) for t, pos, sign in ((q, q_pos, 1), (k, k_pos, -1)))
+        q, k = (turned(stack.config, cfg, t, pos, sign, handed) for t, pos, sign in ((q, q_pos, 1), (k, k_pos, -1)))
     v = torch.exp(softclamp(v, cfg.laser_softclamp_value)) if cfg.laser else v
     k, v, lead = with_lead(cfg, module, k, v)
     k, v = (t[:, [r % g for r in range(h)]] for t in (k, v))  # query head r shares key head r mod g
@@ -260,6 +267,8 @@ def queries_keys_values(cfg: Any, module: Any, x: Tensor, sources: list[Tensor],
         k = torch.cat((k, heads(linear(module.to_rotateable_k, sources[0]), subheads)), dim=1) if subheads else k
     else:
         k, v = heads(linear(module.to_k, sources[0]), g), heads(linear(module.to_v, sources[1]), g)
+    if cfg.qk_rmsnorm:
+        q, k = (unit_square(t, cfg.qk_rmsnorm_eps) * own.g for t, own in ((q, module.q_rmsnorm), (k, module.k_rmsnorm)))
     if cfg.qk_norm:
         of_groups = lambda t: unit_length(t.unflatten(-1, (cfg.qk_norm_groups, -1))).flatten(-2)
         q, k = of_groups(q), of_groups(k)
@@ -268,22 +277,47 @@ def queries_keys_values(cfg: Any, module: Any, x: Tensor, sources: list[Tensor],
     return q, k, v
 
 
-def turned(cfg: Any, attn: Any, t: Tensor, pos: Tensor, sign: int) -> Tensor:
+def of_layer(value: Any, handed: dict[str, Any]) -> Any:
+    """What a flag says of this self-attention."""
+    return value[handed.get('number', 0)] if isinstance(value, tuple) else value
+
+
+def turned(cfg: Any, attn: Any, t: Tensor, pos: Tensor, sign: int, handed: dict[str, Any]) -> Tensor:
     """2104.09864, equation 34, in complex numbers: pair k times e^(i m theta_k); xPos (2212.10554) stretches queries, shrinks keys."""
     dim = cfg.rotary_emb_dim or max(attn.dim_head // 2, 2)
     dim += dim % 2
-    base = 10000 * (cfg.rotary_base_rescale_factor ** (dim / max(dim - 2, 1)))
+    scaling = of_layer(cfg.rotary_scaling, handed)
+    base = of_layer(cfg.rotary_base, handed) * (cfg.rotary_base_rescale_factor ** (dim / max(dim - 2, 1)))
     pair = torch.arange(dim // 2, dtype=torch.float64)
     theta = (1 / base ** (2 * pair / dim)).float().double()  # a buffer in single precision
+    theta, grown = scaled_frequencies(scaling, theta, base) if scaling else (theta, 1.0)
     angles = pos[..., None] * theta / cfg.rotary_interpolation_factor
-    size = torch.ones_like(angles)
+    size = torch.full_like(angles, grown)
     if cfg.rotary_xpos:
         zeta = ((2 * pair / dim + 0.4) / 1.4).float().double()
         size = zeta ** (sign * pos[..., None] / cfg.rotary_xpos_scale_base)
     out, first = t.clone(), t.shape[1] - min(attn.latent_rope_subheads or attn.rotate_num_heads or t.shape[1], t.shape[1])
-    pairs = torch.view_as_complex(t[:, first:, :, :dim].unflatten(-1, (-1, 2)).contiguous())
-    out[:, first:, :, :dim] = torch.view_as_real(pairs * torch.polar(size, angles)[:, None]).flatten(-2)
+    features = torch.arange(dim).unflatten(0, (2, -1)).T if cfg.rotary_half_split else torch.arange(dim).unflatten(0, (-1, 2))
+    pairs = torch.view_as_complex(t[:, first:][..., features].contiguous())
+    out[:, first:, :, features.flatten()] = torch.view_as_real(pairs * torch.polar(size, angles)[:, None]).flatten(-2)
     return out
+
+
+def scaled_frequencies(scaling: dict[str, Any], theta: Tensor, base: float) -> tuple[Tensor, float]:
+    """2306.15595; 2309.00071, §3.2 and §3.4; 2407.21783; 2402.13753: frequencies, and what turned features grow by."""
+    kind, s, length = scaling['kind'], scaling['factor'], scaling.get('original_length')
+    if kind == 'linear':
+        return theta / s, 1.0
+    if kind == 'longrope':
+        return theta / torch.tensor(scaling['factors']).double(), math.sqrt(1 + math.log(s) / math.log(length))
+    if kind == 'llama3':
+        low, high = scaling['low_freq_factor'], scaling['high_freq_factor']
+        smooth = ((length / (2 * math.pi / theta) - low) / (high - low)).clamp(0, 1)
+        return (1 - smooth) * theta / s + smooth * theta, 1.0
+    pair_that_turns = lambda times: len(theta) * math.log(length / (2 * math.pi * times)) / math.log(base)
+    low, high = max(math.floor(pair_that_turns(32)), 0), math.ceil(pair_that_turns(1))
+    gamma = 1 - ((torch.arange(len(theta)).double() - low) / (high - low)).clamp(0, 1)
+    return (1 - gamma) * theta / s + gamma * theta, 0.1 * math.log(s) + 1
 
 
 def with_lead(cfg: Any, module: Any, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -291,6 +325,7 @@ def with_lead(cfg: Any, module: Any, k: Tensor, v: Tensor) -> tuple[Tensor, Tens
     ahead = lambda t, rows: torch.cat((rows.expand(t.shape[0], -1, -1, -1), t), dim=2)
     if cfg.num_mem_kv:
         mem_k = unit_length(module.mem_k) if cfg.qk_norm else module.mem_k
+        mem_k = unit_square(mem_k, cfg.qk_rmsnorm_eps) * module.k_rmsnorm.g if cfg.qk_rmsnorm else mem_k
         mem_k = mem_k * module.qk_norm_k_scale if cfg.qk_norm_dim_scale else mem_k
         mem_v = torch.exp(softclamp(module.mem_v, cfg.laser_softclamp_value)) if cfg.laser else module.mem_v
         k, v = ahead(k, mem_k), ahead(v, mem_v)
@@ -311,7 +346,7 @@ def scores(
     stack: Any, cfg: Any, module: Any, kind: str, x: Tensor, q: Tensor, k: Tensor, lead: int, handed: dict[str, Any]
 ) -> tuple[Tensor, Tensor | None]:
     """What is normalised, (b, h, i, lead + j), and what scales the weights."""
-    scale = cfg.qk_norm_scale if cfg.qk_norm else cfg.dim_head**-0.5
+    scale = cfg.qk_norm_scale if cfg.qk_norm else cfg.scale or cfg.dim_head**-0.5
     sim = -(q[:, :, :, None] - k[:, :, None]).square().sum(dim=-1) if cfg.l2_distance else q @ k.transpose(-1, -2)
     sim = sim * scale
     hands_on = stack.config.residual_attn if kind == 'a' else stack.config.cross_residual_attn
@@ -323,12 +358,12 @@ def scores(
     if kind == 'a':
         sim = torch.cat((sim[..., :lead], sim[..., lead:] + bias(stack, cfg, module, x, handed['pos'])), dim=-1)
     sim = softclamp(sim, cfg.logit_softclamp_value) if cfg.softclamp_logits else sim
-    n = x.shape[1]
+    n, window, both = x.shape[1], of_layer(cfg.max_attend_past, handed), of_layer(cfg.window, handed)
     if kind == 'a':
         hidden = torch.zeros(n, lead + n, dtype=torch.bool)
         for i in range(n):
             for j in range(n):
-                too_far = cfg.max_attend_past is not None and i - j > cfg.max_attend_past
+                too_far = (window is not None and i - j > window) or (both is not None and abs(i - j) > both)
                 hidden[i, lead + j] = too_far or (stack.config.causal and j > i)
         sim = sim.masked_fill(hidden, LOWEST)
         sim = sim + contextual(cfg, attend.cope, q, sim, hidden) if cfg.use_cope else sim

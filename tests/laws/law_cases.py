@@ -132,6 +132,32 @@ TOGETHER = {  # flags that meet in one formula
     'window, dynamic bias, shared values, exponential, shifted': {
         'attn_max_attend_past': 2, 'dynamic_pos_bias': True, 'add_value_residual': True, 'attn_laser': True, 'shift_tokens': 1,
     },
+    'rotary halves of some heads, scaled as in Llama 3, memory keys': {
+        'rotary_pos_emb': True, 'rotary_half_split': True, 'attn_rotate_num_heads': 2, 'attn_num_mem_kv': 1, 'rotary_base': 50.0,
+        'rotary_scaling': {'kind': 'llama3', 'factor': 8.0, 'original_length': 32, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0},
+    },
+    'rotary halves of sub-heads, scaled as in LongRoPE, window': {
+        'rotary_pos_emb': True, 'rotary_half_split': True, 'attn_use_latent_kv': True, 'attn_dim_latent_kv': 8,
+        'attn_latent_rope_subheads': 1, 'attn_max_attend_past': 4,
+        'rotary_scaling': {'kind': 'longrope', 'factor': 8.0, 'original_length': 4, 'factors': (1.0, 1.5, 4.0)},
+    },
+    'RMS norms of grouped heads before they turn, biases, memory keys, window': {
+        'attn_qk_rmsnorm': True, 'attn_kv_heads': 2, 'rotary_pos_emb': True, 'attn_qkv_bias': True, 'attn_out_bias': True,
+        'attn_num_mem_kv': 1, 'attn_max_attend_past': 4,
+    },
+    'parallel blocks of one norm, cross-attention, shifted, injected, skips': {
+        'parallel_block': True, 'parallel_block_one_norm': True, 'cross_attend': True, 'shift_tokens': 1, 'reinject_input': True,
+        'unet_skips': True, 'gate_residual': True,
+    },
+    'windows on both sides of some layers, frequencies of their own': {
+        'attn_window': (None, 2, 3), 'rotary_pos_emb': True, 'rotary_base': (1e4, 50.0, 50.0), 'attn_num_mem_kv': 1, 'depth': 3,
+    },
+    'windows of their own, memory keys': {'attn_max_attend_past': (3, None), 'attn_num_mem_kv': 1, 'attn_kv_heads': 2},
+    'windows and frequencies of their own': {
+        'attn_max_attend_past': (3, None, 3), 'rotary_pos_emb': True, 'rotary_base': (50.0, 1e4, 50.0), 'rotary_half_split': True,
+        'rotary_scaling': (None, {'kind': 'linear', 'factor': 4.0}, None), 'depth': 3,
+    },
+    'RMS norms with an epsilon': {'use_rmsnorm': True, 'norm_eps': 0.1},
     'streams, skips, adaptive norm': {'num_residual_streams': 3, 'unet_skips': True, 'use_adaptive_rmsnorm': True, 'depth': 3},
     'streams split for queries, keys and values, shifted, scaled, injected': {
         'num_residual_streams': 2, 'qkv_receive_diff_residuals': True, 'shift_tokens': 1, 'use_layerscale': True, 'reinject_input': True,

@@ -53,8 +53,10 @@ def test_a_prompt_in_chunks_equals_the_prompt(case: Case) -> None:
             assert torch.equal(model.generate(prompt, 6, temperature=0.0, prefill_chunk=size, **given), whole)
 
 
-def test_a_compiled_window_slides_in_one_more_graph(graphs: list[Any]) -> None:
+def test_a_compiled_window_slides_in_one_more_graph_whatever_is_done_to_its_logits(graphs: list[Any]) -> None:
     model = build_model(Case('', {'rotary_pos_emb': True}), max_seq_len=8)
-    made = model.generate(tokens(6), 20, temperature=0.0, compile=True)
-    assert torch.equal(made, model.generate(tokens(6), 20, temperature=0.0))
+    again = lambda out, logits: logits + 2.0 * torch.nn.functional.one_hot(out[:, 0], logits.shape[-1])
+    given: dict[str, Any] = {'temperature': 0.0, 'logits_processors': [again], 'num_return_sequences': 2}
+    made = model.generate(tokens(6), 20, compile=True, **given)
+    assert torch.equal(made, model.generate(tokens(6), 20, **given))
     assert len(graphs) <= 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from by_the_papers import attention, stack_by_the_papers
@@ -37,12 +39,18 @@ OF_ATTENTION = ('attn_', *PLACED)
 ATTENTIONS = [(kind, case) for kind, case in STACKS if any(name.startswith(OF_ATTENTION) for name in case.stack)]
 
 
+def angles_of(stack: Any, module: Attention, length: int) -> Any:
+    """What the rotary embedding of a stack, or that of this attention, gives to attention outside of a stack."""
+    rotary = stack.rotary_pos_emb if module.config.rotary is None else stack.rotary_pos_emb[module.config.rotary]
+    return None if rotary is None else rotary.forward_from_seq_len(length)
+
+
 @pytest.mark.parametrize('kind, case', ATTENTIONS, ids=[f'{kind.__name__} {case}' for kind, case in ATTENTIONS])
 def test_attention_outside_of_a_stack_is_what_the_papers_say(kind: type, case: Case) -> None:
     stack = build_stack(kind, case)
     module = next(part for part in stack.modules() if isinstance(part, Attention) and not part.config.cross)
     inputs = [embeddings(seed) for seed in ((2, 3, 4) if module.config.qkv_receive_diff_residuals else (2,))]
-    angles = None if stack.rotary_pos_emb is None else stack.rotary_pos_emb.forward_from_seq_len(LENGTH)
+    angles = angles_of(stack, module, LENGTH)
     with torch.no_grad():
         out = module(torch.stack(inputs) if len(inputs) > 1 else inputs[0], rotary_pos_emb=angles, rel_pos=stack.rel_pos)
         want = attention(stack, 'a', module, inputs, None, None, {'pos': torch.arange(LENGTH)[None]})
@@ -58,7 +66,7 @@ def test_hidden_memory_of_attention_outside_of_a_stack_may_as_well_be_missing(ki
     stack = build_stack(kind, case)
     module = next(part for part in stack.modules() if isinstance(part, Attention) and not part.config.cross)
     x, mem, hidden = embeddings(), embeddings(3, length=5), torch.tensor([[True] * 5, [False] * 2 + [True] * 3])
-    angles = None if stack.rotary_pos_emb is None else stack.rotary_pos_emb.forward_from_seq_len(LENGTH + 5)
+    angles = angles_of(stack, module, LENGTH + 5)
     later = None if angles is None else tuple(t[:, 2:] if isinstance(t, torch.Tensor) else t for t in angles)
     with torch.no_grad():
         padded = module(x, mem=mem, mem_mask=hidden, rotary_pos_emb=angles, rel_pos=stack.rel_pos)[1:]
@@ -70,8 +78,8 @@ def test_hidden_memory_of_attention_outside_of_a_stack_may_as_well_be_missing(ki
 def test_attention_outside_of_a_stack_goes_on_from_its_intermediates_or_says_why_not(case: Case) -> None:
     stack, x = build_stack(Decoder, case), embeddings()
     module = next(part for part in stack.modules() if isinstance(part, Attention) and not part.config.cross)
-    given = {'rotary_pos_emb': stack.rotary_pos_emb and stack.rotary_pos_emb.forward_from_seq_len(LENGTH), 'rel_pos': stack.rel_pos}
-    first = {**given, 'rotary_pos_emb': stack.rotary_pos_emb and stack.rotary_pos_emb.forward_from_seq_len(8)}
+    given = {'rotary_pos_emb': angles_of(stack, module, LENGTH), 'rel_pos': stack.rel_pos}
+    first = {**given, 'rotary_pos_emb': angles_of(stack, module, 8)}
     with torch.no_grad():
         whole = module(x, **given)
         begun, cache = module(x[:, :8], return_intermediates=True, **first)

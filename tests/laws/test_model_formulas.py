@@ -25,6 +25,7 @@ def embedded(case: Model, net: Any, given: tuple[Any, ...], beside: dict[str, An
     if case.kind is XValTransformerWrapper:  # a number scales the embedding of the token that stands for it
         ids, numbers = given
         return torch.where((ids == net.numerical_token_id)[..., None], z * numbers[..., None], z)
+    z = z * case.flags.get('emb_scale', 1.0)  # 1706.03762, §3.4
     return z + sum(net.embeds[f'{name}_embed'].weight[ids] for name, ids in beside.get('embed_ids', {}).items())
 
 
@@ -79,12 +80,14 @@ def read(case: Model, net: Any, x: Tensor) -> Any:
         return [logits, (x @ linear.weight.T + linear.bias)[..., 0]]
     if 'num_output_heads' in flags:
         return [x @ head.weight.T for head in net.to_logits]
-    table = net.token_emb.emb.weight if tied else net.to_logits.weight
+    table, added = net.token_emb.emb.weight if tied else net.to_logits.weight, net.to_logits.bias if flags.get('logits_bias') else 0.0
     if flags.get('mixture_of_softmax'):
         parts = (x @ net.to_mixture[0].weight.T).chunk(len(net.combine_mixture.weight), dim=-1)
         shares = torch.softmax(x @ net.combine_mixture.weight.T, dim=-1).unbind(dim=-1)
         return torch.log(sum(share[..., None] * torch.softmax(part @ table.T, dim=-1) for share, part in zip(shares, parts, strict=True)))
-    logits = x @ table.T
+    logits = x @ table.T + added
+    if bound := flags.get('logits_softclamp_value'):  # 2408.00118, §2
+        logits = bound * torch.tanh(logits / bound)
     if flags.get('sigsoftmax_logits'):
         logits = logits + torch.log(torch.sigmoid(logits))
     return logits[..., 0] if flags.get('squeeze_out_last_dim') else logits

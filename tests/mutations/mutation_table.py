@@ -22,6 +22,7 @@ class Mutation(NamedTuple):
 
 
 FORMULAS, DECODING, PADDING, CAUSALITY = 'test_formulas.py', 'test_decoding.py', 'test_padding.py', 'test_causality.py'
+WAYS = 'test_ways_to_generate.py'
 BACKENDS, MODELS, LOSSES, CHOICES = 'test_backends.py', 'test_model_formulas.py', 'test_loss_formulas.py', 'test_choices.py'
 PACKING = 'test_packing.py'
 
@@ -31,6 +32,11 @@ MUTATIONS = (
         'rotary sign', 'positions/rotary.py', FORMULAS, 'rotary_pos_emb',
         '(-sin[..., ::2], sin[..., 1::2])',
         '(sin[..., ::2], -sin[..., 1::2])',
+    ),
+    Mutation(
+        'rotary halves', 'positions/rotary.py', FORMULAS, 'rotary_half_split',
+        'torch.cat((second, first), dim=-1)',
+        'torch.cat((first, second), dim=-1)',
     ),
     Mutation(
         'rotary pairs', 'positions/rotary.py', FORMULAS, 'rotary_emb_dim or rotary_pos_emb',
@@ -160,8 +166,8 @@ MUTATIONS = (
     ),
     Mutation(
         'window offset', 'attention/masks.py', FORMULAS, 'max_attend_past',
-        'return distance <= self.window',
-        'return distance < self.window',
+        'near = distance <= self.window',
+        'near = distance < self.window',
     ),
     Mutation(
         'window left out', 'attention/masks.py', DECODING, 'max_attend_past',
@@ -231,8 +237,8 @@ MUTATIONS = (
     ),
     Mutation(
         'norm of memory keys', 'attention/attention.py', FORMULAS, 'turned and normed and memory',
-        'self.norm_heads(self.mem_k, self.qk_norm_k_scale, 1) if cfg.qk_norm else self.mem_k',
-        'self.mem_k',
+        '(self.norm_heads(self.mem_k, self.k_rmsnorm, self.qk_norm_k_scale, 1), ',
+        '(self.mem_k, ',
     ),
     Mutation(
         'value residual share', 'attention/keys.py', FORMULAS, 'add_value_residual',
@@ -468,13 +474,13 @@ MUTATIONS = (
     ),
     Mutation(
         'layer norm gain', 'norms.py', FORMULAS, 'defaults',
-        'weight=self.gamma + 1.0 if self.unit_offset else self.gamma',
-        'weight=self.gamma',
+        'self.gamma + 1.0 if self.unit_offset else self.gamma, self.beta',
+        'self.gamma, self.beta',
     ),
     Mutation(
         'layer norm epsilon', 'norms.py', FORMULAS, 'defaults',
-        'weight=self.gamma + 1.0 if self.unit_offset else self.gamma)',
-        'weight=self.gamma + 1.0 if self.unit_offset else self.gamma, eps=1e-3)',
+        'LAYER_NORM_EPS = 1e-5',
+        'LAYER_NORM_EPS = 1e-3',
     ),
     Mutation(
         'adaptive gain', 'norms.py', FORMULAS, 'use_adaptive_layernorm',
@@ -554,23 +560,23 @@ MUTATIONS = (
     ),
     # generation
     Mutation(
-        'last position', 'decoding/generate.py', DECODING, 'cached_generation and defaults',
-        'return logits_of(self.net(x, **given), self.batch)[:, -1]',
-        'return logits_of(self.net(x, **given), self.batch)[:, -2]',
+        'last position', 'decoding/sources.py', DECODING, 'cached_generation and defaults',
+        'return logits_of(self.net(x, **given), self.batch)[:, -count:]',
+        'return logits_of(self.net(x, **given), self.batch)[:, -count - 1 : -1]',
     ),
     Mutation(
-        'window of a stepper', 'decoding/generate.py', CHOICES, 'slides',
-        'room = max(self.window - new.shape[1], 0)',
-        'room = max(self.window - new.shape[1] - 1, 0)',
+        'window of a stepper', 'decoding/sources.py', CHOICES, 'slides',
+        'room = max(self.window - piece.shape[1], 0)',
+        'room = max(self.window - piece.shape[1] - 1, 0)',
     ),
     Mutation(
-        'padding moves with the window', 'decoding/generate.py', CHOICES, 'slides',
+        'padding moves with the window', 'decoding/sources.py', CHOICES, 'slides',
         '(start - dropped).clamp(min=0)',
         'start',
     ),
     Mutation(
-        'padding of a stepper', 'decoding/generate.py', CHOICES, 'rows_go_on',
-        'self.start = moved(start, total - new.shape[1])',
+        'padding of a stepper', 'decoding/sources.py', CHOICES, 'rows_go_on',
+        'self.start = moved(start, dropped)',
         'self.start = None',
     ),
     Mutation(
@@ -580,8 +586,43 @@ MUTATIONS = (
     ),
     Mutation(
         'end of a row', 'decoding/generate.py', CHOICES, 'end',
-        'over = over | (token == eos_token)',
-        'over = token == eos_token',
+        'over = over | (out[:, -1] == self.eos_token)',
+        'over = out[:, -1] == self.eos_token',
+    ),
+    Mutation(
+        'copies of a prompt', 'decoding/sources.py', WAYS, 'several',
+        'index = torch.arange(len(logits), device=out.device).repeat_interleave(self.copies)',
+        'index = torch.arange(len(logits), device=out.device).repeat(self.copies)',
+    ),
+    Mutation(
+        'what is kept of a draft', 'decoding/speculative.py', WAYS, 'draft_changes and defaults',
+        '* chance(q) < chance(p[:, :k])',
+        '* chance(q) <= chance(p[:, :k])',
+    ),
+    Mutation(
+        'the token behind a draft', 'decoding/speculative.py', WAYS, 'together',
+        'choose.draw(p[:, k])',
+        'choose.draw(p[:, k - 1])',
+    ),
+    Mutation(
+        'how far rows advance together', 'decoding/speculative.py', WAYS, 'draft_changes and (defaults or rotary)',
+        'cumprod(dim=1).sum(dim=1).min()',
+        'cumprod(dim=1).sum(dim=1).max()',
+    ),
+    Mutation(
+        'an older state', 'decoding/sources.py', WAYS, 'draft_changes and shift_tokens',
+        'self.fed, self.state = self.past.pop()',
+        'self.fed, self.state = length, self.past.pop()[1]',
+    ),
+    Mutation(
+        'padding behind a prefix', 'joining.py', WAYS, 'prefix and defaults',
+        'insert(seen, torch.zeros((1, count)',
+        'insert(seen, torch.ones((1, count)',
+    ),
+    Mutation(
+        'positions behind a prefix', 'decoding/sources.py', WAYS, 'prefix and defaults',
+        'padding + fed :]',
+        'padding :]',
     ),
     Mutation(
         'ended prompts', 'decoding/prompts.py', CHOICES, 'end',

@@ -197,3 +197,27 @@ def test_gates_start_open(flags: dict[str, bool]) -> None:
     plain.load_state_dict(gated.state_dict(), strict=False)
     x = torch.randn(1, 4, 16)
     torch.testing.assert_close(gated(x), plain(x), rtol=1e-3, atol=1e-3)
+
+
+def test_biases_join_every_projection() -> None:
+    torch.manual_seed(0)
+    x, made = torch.randn(2, 5, 16, **F64), Attention(16, heads=2, dim_head=8, kv_heads=1, qkv_bias=True, out_bias=True).double()
+    assert {name for name, _ in made.named_parameters() if name.endswith('bias')} == {'to_q.bias', 'to_k.bias', 'to_v.bias', 'to_out.bias'}
+    q, k, v = (x @ each.weight.t() + each.bias for each in (made.to_q, made.to_k, made.to_v))
+    weights = (q.unflatten(-1, (2, 8)).transpose(1, 2) @ k[:, None].transpose(-1, -2) / 8**0.5).softmax(dim=-1)
+    torch.testing.assert_close(made(x), merge_heads(weights @ v[:, None]) @ made.to_out.weight.t() + made.to_out.bias)
+
+
+def test_a_last_projection_that_starts_at_zero_has_a_zero_bias() -> None:
+    made = Attention(16, zero_init_output=True, out_bias=True, on_attn=True)
+    assert all(parameter.abs().max() == 0 for parameter in made.to_out.parameters())
+
+
+def test_rms_norms_of_heads_share_a_gain() -> None:
+    torch.manual_seed(0)
+    x, made = torch.randn(2, 5, 16, **F64), Attention(16, heads=2, dim_head=8, kv_heads=1, qk_rmsnorm=True, qk_rmsnorm_eps=0.2).double()
+    assert made.q_rmsnorm is not None and made.k_rmsnorm is not None and made.q_rmsnorm.g.shape == made.k_rmsnorm.g.shape == (8,)
+    assert torch.all(made.q_rmsnorm.g == 1)
+    torch.nn.init.normal_(made.q_rmsnorm.g)
+    q = made.to_q(x).unflatten(-1, (2, 8)).transpose(1, 2)
+    torch.testing.assert_close(made.queries(x), q / (q.square().mean(dim=-1, keepdim=True) + 0.2).sqrt() * made.q_rmsnorm.g)

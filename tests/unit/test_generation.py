@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -252,6 +253,18 @@ def test_arguments_may_stand_in_the_order_of_2_0_1() -> None:
     assert torch.equal(made.generate(PROMPT, 6, 12, 0.0, lens), made.generate(PROMPT, 6, eos_token=12, temperature=0.0, prompt_lens=lens))
     built = AutoregressiveWrapper(made.net, -1, 2, 0.25, True)
     assert (built.ignore_index, built.pad_value, built.mask_prob, built.add_attn_z_loss) == (-1, 2, 0.25, True)
+
+
+@pytest.mark.parametrize('name', ['generate', 'stream', 'beam_search'])
+def test_help_shows_every_argument_with_its_sentence(name: str) -> None:
+    method = getattr(AutoregressiveWrapper, name)
+    shown, said = inspect.signature(method).parameters, inspect.getdoc(method)
+    assert {'prompts', 'seq_len', 'eos_token', 'prefix', 'logits_processors', 'inputs'} <= shown.keys()
+    assert said is not None and all(f'\n{argument}: ' in said for argument in shown if argument != 'self')
+    with pytest.raises(TypeError, match="missing a required argument: 'prompts'"):
+        getattr(model(), name)()
+    with pytest.raises(TypeError, match='too many positional arguments'):
+        getattr(model(), name)(PROMPT, *[None] * 20)
 
 
 def test_the_z_loss_is_added_with_its_weight() -> None:

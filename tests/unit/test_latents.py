@@ -30,6 +30,15 @@ def test_absorbed_scores_and_values_equal_expanded_ones_with_gradients(heads: in
         torch.testing.assert_close(got, wanted)
 
 
+def test_keys_with_a_bias_are_kept_expanded_and_decode_alike() -> None:
+    torch.manual_seed(0)
+    stack = Decoder(dim=16, depth=1, heads=4, attn_dim_head=8, attn_use_latent_kv=True, attn_dim_latent_kv=6, attn_qkv_bias=True)
+    stack, x = stack.double().eval(), torch.randn(2, 5, 16, **F64)
+    start, state = stack(x[:, :3], return_state=True)
+    assert set(state.layers[0].read()) == {'k', 'v'}
+    torch.testing.assert_close(torch.cat((start, stack(x[:, 3:], state=state)), dim=1), stack(x))
+
+
 def test_the_last_heads_meet_their_own_key_sub_heads() -> None:
     torch.manual_seed(0)
     q, latent, subheads, to_k = (torch.randn(shape, **F64) for shape in ((2, 4, 3, 5), (2, 7, 6), (2, 2, 7, 5), (10, 6)))

@@ -379,3 +379,29 @@ def test_a_loss_is_one_graph(stack: dict[str, Any]) -> None:
     given = {'embed_ids': {'keys': IDS[:, 1:]}}
     compiled = torch.compile(model, fullgraph=True, backend='eager')
     torch.testing.assert_close(compiled(IDS, **given), model(IDS, **given))
+
+
+def test_tied_logits_may_have_a_bias_of_their_own() -> None:
+    model = net(tie_embedding=True, logits_bias=True, emb_scale=3.0, logits_softclamp_value=2.0)
+    assert model.to_logits.bias.shape == (9,) and torch.all(model.to_logits.bias == 0)
+    nn.init.normal_(model.to_logits.bias)
+    z = 3 * model.token_emb(IDS) + model.pos_emb(IDS)
+    x = model(IDS, return_embeddings=True)
+    torch.testing.assert_close(x, model.attn_layers(z))
+    logits = x @ model.token_emb.emb.weight.t() + model.to_logits.bias
+    torch.testing.assert_close(model(IDS), 2 * torch.tanh(logits / 2))
+
+
+def test_a_class_token_of_images_has_a_position_and_is_what_the_head_reads() -> None:
+    stack = Encoder(**SMALL, norm_bias=True, norm_eps=1e-12)
+    flags = {'use_cls_token': True, 'patch_norm': False, 'num_register_tokens': 2, 'num_classes': 5}
+    model = ViTransformerWrapper(image_size=8, patch_size=4, attn_layers=stack, **flags).double().eval()
+    assert model.pos_embedding.shape == (1, 5, 16)
+    assert [name for name in model.state_dict() if 'patch' in name] == ['patch_to_embedding.1.weight', 'patch_to_embedding.1.bias']
+    image = random(2, 3, 8, 4)  # two of the four patches
+    patches = model.patch_to_embedding[1](model.to_patches(image))
+    tokens = torch.cat((model.cls_token.expand(2, 1, -1), patches), dim=1) + model.pos_embedding[:, :3]
+    out = stack(torch.cat((tokens, model.register_tokens.expand(2, -1, -1)), dim=1))
+    logits, embeds = model(image, return_logits_and_embeddings=True)
+    torch.testing.assert_close(logits, model.mlp_head(out[:, 0]))
+    torch.testing.assert_close(embeds, out[:, 1:3])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from x_transformers import Encoder
+from x_transformers import Encoder, TransformerWrapper
 from x_transformers.norms import (
     AdaptiveLayerNorm,
     AdaptiveRMSNorm,
@@ -21,13 +21,13 @@ from x_transformers.norms import (
 )
 
 
-def layer_norm(x: Tensor) -> Tensor:
+def layer_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
     centred = x - x.mean(dim=-1, keepdim=True)
-    return centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt()
+    return centred / (centred.square().mean(dim=-1, keepdim=True) + eps).sqrt()
 
 
-def root_mean_square(x: Tensor) -> Tensor:
-    return x / x.square().mean(dim=-1, keepdim=True).sqrt()
+def root_mean_square(x: Tensor, eps: float = 0.0) -> Tensor:
+    return x / (x.square().mean(dim=-1, keepdim=True) + eps).sqrt()
 
 
 FORMULAS = [(LayerNorm, layer_norm), (ScaleNorm, root_mean_square), (RMSNorm, root_mean_square), (SimpleRMSNorm, root_mean_square)]
@@ -42,6 +42,43 @@ def test_a_norm_is_its_formula_times_its_gain(norm: Any, formula: Any, unit_offs
         assert torch.all(gain == 1.0 - unit_offset)
         nn.init.normal_(gain)
         torch.testing.assert_close(made(x), formula(x) * (gain + unit_offset))
+
+
+def test_a_layer_norm_may_have_a_bias() -> None:
+    x, made = torch.randn(2, 3, 16, dtype=torch.float64), LayerNorm(16, bias=True, eps=1e-3).double()
+    assert made.beta is not None and torch.all(made.beta == 0)
+    for parameter in made.parameters():
+        nn.init.normal_(parameter)
+    torch.testing.assert_close(made(x), layer_norm(x, 1e-3) * made.gamma + made.beta)
+
+
+def test_the_norm_of_embeddings_is_as_the_flags_of_the_stack_say() -> None:
+    stack = Encoder(dim=16, depth=1, norm_bias=True, norm_eps=1e-12)
+    model = TransformerWrapper(num_tokens=8, max_seq_len=4, attn_layers=stack, post_emb_norm=True)
+    assert isinstance(model.post_emb_norm, LayerNorm)
+    assert model.post_emb_norm.eps == 1e-12 and model.post_emb_norm.beta is not None
+
+
+@pytest.mark.parametrize('norm, formula', FORMULAS)
+def test_eps_joins_the_mean_of_squares(norm: Any, formula: Any) -> None:
+    x = torch.randn(2, 3, 16, dtype=torch.float64)
+    torch.testing.assert_close(norm(16, eps=0.3).double()(x), formula(x, 0.3))
+
+
+@pytest.mark.parametrize('norm, formula', [(AdaptiveLayerNorm, layer_norm), (AdaptiveRMSNorm, root_mean_square)])
+def test_eps_joins_the_mean_of_squares_of_adaptive_norms(norm: Any, formula: Any) -> None:
+    x, condition = torch.randn(2, 3, 16, dtype=torch.float64), torch.randn(2, 16, dtype=torch.float64)
+    torch.testing.assert_close(norm(16, eps=0.3).double()(x, condition=condition), formula(x, 0.3))
+
+
+@pytest.mark.parametrize('norm', [norm for norm, _ in FORMULAS])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_eps_is_not_lost_in_half_precision(norm: Any, dtype: torch.dtype) -> None:
+    x = 1e-3 * torch.randn(2, 16).to(dtype)
+    made = norm(16, eps=1e-6)
+    exact, found = made.double()(x.double()), made.to(dtype)(x)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), exact, atol=0.02, rtol=0.01)
 
 
 @pytest.mark.parametrize('shape', [(2, 5), (2, 3, 5)], ids=['per row', 'per token'])

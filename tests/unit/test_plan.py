@@ -97,3 +97,13 @@ def test_unet_skips_pair_blocks_from_the_middle_outwards(flags: dict[str, Any], 
     skips = planned(unet_skips=True, **flags).skips
     assert {late: early for late, early in enumerate(skips) if early is not None} == joined
     assert not any(skip is not None for skip in planned(**flags).skips)
+
+
+def test_parallel_blocks_open_with_their_first_layer() -> None:
+    steps = plan(LayersConfig.of(None, (), {'dim': 8, 'depth': 2, 'cross_attend': True, 'parallel_block': True})).steps()
+    assert [step.opens for step in steps] == [True, False, False] * 2
+    repeated = plan(LayersConfig.of(None, (), {'dim': 8, 'depth': 2, 'parallel_block': True, 'layers_execute_order': (2, 3, 0, 1, 2, 3)}))
+    assert [step.opens for step in repeated.steps()] == [True, False] * 3
+    for order in ((0,), (1, 0), (0, 3), (0, 1, 2)):
+        with pytest.raises(FlagError, match='cuts blocks apart'):
+            repeated.steps(order)

@@ -125,13 +125,14 @@ def score(rotary: RotaryEmbedding, q: Tensor, k: Tensor, i: int, j: int) -> Tens
     made = rotary.rotation(Span(i, 1), Span(j, i - j + 1), CPU)
     first = lambda t: None if t is None else t[:, :1]
     placed = stretch(made.queries(q), made.query_scale)
-    keys = type(made.keys)(made.keys.cos[..., :1, :], made.keys.sin[..., :1, :])
+    keys = type(made.keys)(made.keys.cos[..., :1, :], made.keys.sin[..., :1, :], rotary.half_split)
     return (placed * stretch(keys(k), first(made.key_scale))).sum()
 
 
+@pytest.mark.parametrize('half_split', [False, True])
 @pytest.mark.parametrize('use_xpos', [False, True])
-def test_rotary_scores_depend_on_the_distance_alone(use_xpos: bool) -> None:
-    rotary = RotaryEmbedding(8, use_xpos=use_xpos, scale_base=16).double()
+def test_rotary_scores_depend_on_the_distance_alone(use_xpos: bool, half_split: bool) -> None:
+    rotary = RotaryEmbedding(8, use_xpos=use_xpos, scale_base=16, half_split=half_split).double()
     q, k = torch.randn(1, 1, 1, 8, dtype=torch.float64), torch.randn(1, 1, 1, 8, dtype=torch.float64)
     for distance in (0, 1, 7):
         near, far = score(rotary, q, k, distance, 0), score(rotary, q, k, 500 + distance, 500)
@@ -143,7 +144,7 @@ def test_xpos_lets_scores_decay_by_its_factor_per_distance() -> None:
     made = rotary.rotation(Span(10, 1), Span(0, 11), CPU)
     assert made.query_scale is not None and made.key_scale is not None
     decay = made.query_scale[:, 0] * made.key_scale[:, 3]
-    torch.testing.assert_close(decay[0], rotary.scale ** (7 / 16))
+    torch.testing.assert_close(decay[0, ::2], rotary.scale ** (7 / 16))
     assert bool((decay < 1).all())
 
 
@@ -154,6 +155,18 @@ def test_rotary_interpolation_and_base_follow_their_formulas() -> None:
     expected = torch.tensor([base ** (-2 * k / 8) for k in range(4)])
     torch.testing.assert_close(RotaryEmbedding(8, base_rescale_factor=3.0).inv_freq, expected)
     assert RotaryEmbedding(2, base_rescale_factor=3.0).inv_freq.isfinite().all()
+
+
+@pytest.mark.parametrize('use_xpos', [False, True])
+@pytest.mark.parametrize('queries', [1, 3])
+def test_halves_turn_as_neighbours_do_in_another_order(queries: int, use_xpos: bool) -> None:
+    """Of ten features six turn: the pairs (0, 3), (1, 4), (2, 5)."""
+    order, spans = [0, 3, 1, 4, 2, 5, 6, 7, 8, 9], (Span(4, queries), Span(0, 4 + queries))
+    halves, neighbours = (RotaryEmbedding(6, use_xpos, base=50, half_split=half) for half in (True, False))
+    t = torch.randn(2, 2, queries, 10)
+    turned, expected = (each.rotation(*spans, CPU, width=10) for each in (halves, neighbours))
+    placed = stretch(turned.queries(t), turned.query_scale)
+    torch.testing.assert_close(placed[..., order], stretch(expected.queries(t[..., order]), expected.query_scale))
 
 
 def test_features_beyond_the_rotary_width_pass() -> None:

@@ -37,19 +37,24 @@ def apart(got: Tensor, want: Any) -> float:
     return float(np.abs(got.detach().double().numpy() - np.asarray(want)).max())
 
 
+ROTARY = [{}, {'interpolation_factor': 3.0}, {'base_rescale_factor': 4.0}, {'use_xpos': True}, {'base': 1e6, 'half_split': True}]
+
+
 @each_dtype
-@pytest.mark.parametrize('keywords', [{}, {'interpolation_factor': 3.0}, {'base_rescale_factor': 4.0}, {'use_xpos': True}], ids=str)
+@pytest.mark.parametrize('keywords', ROTARY, ids=str)
 def test_rotary_turns_are_exact(keywords: dict[str, Any], dtype: torch.dtype) -> None:
     rotary = RotaryEmbedding(32, **keywords).to(dtype)
-    base = 10_000 * keywords.get('base_rescale_factor', 1.0) ** (32 / 30)
+    base = keywords.get('base', 10_000) * keywords.get('base_rescale_factor', 1.0) ** (32 / 30)
     exact = base ** -(np.arange(0, 32, 2) / 32)
     assert apart(rotary.inv_freq.double() / torch.from_numpy(exact), 1.0) < 8 * SINGLE  # a power in single precision
     pos = np.arange(FAR, FAR + 50)
     turn = rotary.rotation(Span(FAR, 50), Span(0, FAR + 50), CPU, new=50).queries
     angles = pos[:, None] * rotary.inv_freq.numpy().astype(np.float64) / keywords.get('interpolation_factor', 1.0)
     assert turn.cos.dtype == torch.float32
-    assert apart(turn.cos[0, 0], np.cos(angles).repeat(2, axis=-1)) <= SINGLE
-    assert apart(turn.sin[0, 0], np.sin(angles).repeat(2, axis=-1) * np.tile([-1, 1], 16)) <= SINGLE
+    halves = 'half_split' in keywords
+    twice = (lambda t: np.tile(t, 2)) if halves else (lambda t: t.repeat(2, axis=-1))
+    assert apart(turn.cos[0, 0], twice(np.cos(angles))) <= SINGLE
+    assert apart(turn.sin[0, 0], twice(np.sin(angles)) * (np.repeat if halves else np.tile)([-1, 1], 16)) <= SINGLE
 
 
 @each_dtype

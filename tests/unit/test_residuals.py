@@ -137,3 +137,14 @@ def test_streams_are_shown_as_in_2_0_1() -> None:
     assert [t.shape for t in seen.layer_hiddens] == [(3, 2, 5, 16), (2, 5, 16)] * 2 + [(6, 5, 16)]
     for memory, read in zip(seen.memories, seen.layer_hiddens[::2], strict=False):
         torch.testing.assert_close(memory, (read[1] + read[2]) / 2)
+
+
+@pytest.mark.parametrize('one_norm', [False, True])
+def test_branches_of_a_parallel_block_read_the_same_stream(one_norm: bool) -> None:
+    stack = Decoder(dim=16, depth=2, heads=2, attn_dim_head=8, parallel_block=True, parallel_block_one_norm=one_norm).double().eval()
+    x = y = torch.randn(2, 5, 16, dtype=torch.float64)
+    for attention, feed_forward in (stack.layers[:2], stack.layers[2:]):  # type: ignore[misc]
+        second = attention.norms[0] if one_norm else feed_forward.norms[0]
+        y = y + attention.branch(attention.norms[0](y)) + feed_forward.branch(second(y))
+    torch.testing.assert_close(stack(x), stack.final_norm(y))
+    assert len([name for name in stack.state_dict() if name.endswith('gamma')]) == (3 if one_norm else 5)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from x_transformers.decoding.prompts import align_right
-from x_transformers.decoding.sampling import FILTER_LOGITS_FN, contrastive_decode_fn, min_p, pick, top_a, top_k, top_p
+from x_transformers.decoding.sampling import FILTER_LOGITS_FN, Choice, contrastive_decode_fn, min_p, top_a, top_k, top_p
 
 LOGITS = torch.randn(4, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2
 
@@ -68,9 +68,9 @@ def test_contrast_sharpens_what_the_expert_finds_plausible() -> None:
 
 
 def test_temperature_zero_takes_the_best_and_others_sample_by_probability() -> None:
-    assert torch.equal(pick(LOGITS, 0.0, lambda t: t, None), LOGITS.argmax(dim=-1))
+    assert torch.equal(Choice(0.0, lambda t: t, None)(LOGITS), LOGITS.argmax(dim=-1))
     logits, generator = torch.tensor([[0.0, 1.0, -torch.inf]]).expand(20000, -1), torch.Generator().manual_seed(0)
-    share = pick(logits, 0.5, lambda t: t, generator).float().mean().item()
+    share = Choice(0.5, lambda t: t, generator)(logits).float().mean().item()
     assert share == pytest.approx(torch.tensor(2.0).sigmoid().item(), abs=0.01)
 
 

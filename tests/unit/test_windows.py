@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from x_transformers import AutoregressiveWrapper, Decoder, TransformerWrapper, ring
+from x_transformers import AutoregressiveWrapper, Decoder, Encoder, TransformerWrapper, ring
 from x_transformers.attention import windowed
 from x_transformers.attention.attend import Attend
 from x_transformers.attention.backends import Scored
@@ -97,6 +97,42 @@ def test_a_window_forms_nothing_of_the_size_of_all_pairs(flags: dict[str, Any]) 
     assert largest({**flags, 'attn_max_attend_past': 16}, mask=torch.rand(1, LONG) > 0.2) <= most
 
 
+@pytest.mark.parametrize('flags', [{}, {'rotary_pos_emb': True}, {'alibi_pos_bias': True}], ids=str)
+def test_a_window_on_both_sides_forms_nothing_of_the_size_of_all_pairs(flags: dict[str, Any]) -> None:
+    stack, seen = Encoder(dim=16, depth=1, heads=2, attn_dim_head=8, attn_window=16, **flags), Largest()
+    with seen:
+        stack(torch.randn(1, LONG, 16), mask=torch.rand(1, LONG) > 0.2).square().sum().backward()
+    assert seen.elements <= LONG * 3 * windowed.SMALLEST * 2
+
+
+BOTH_SIDES: list[dict[str, Any]] = [
+    {}, {'rel_pos_bias': True, 'attn_num_mem_kv': 2}, {'alibi_pos_bias': True, 'attn_kv_heads': 2}, {'attn_pre_talking_heads': True},
+    {'rotary_pos_emb': True, 'rotary_half_split': True, 'attn_flash': False}, {'attn_data_dependent_alibi': True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('flags', BOTH_SIDES, ids=str)
+@pytest.mark.parametrize('window, n', [(0, 20), (2, 13), (3, 30), (9, 41)])
+def test_blocks_of_a_window_on_both_sides_equal_the_mask_with_gradients(
+    window: int, n: int, flags: dict[str, Any], monkeypatch: Any
+) -> None:
+    torch.manual_seed(0)
+    stack = Encoder(dim=16, depth=2, heads=4, attn_dim_head=8, attn_window=window, **flags).double()
+    x, mem = torch.randn(2, n, 16, **F64), [torch.randn(2, 3, 16, **F64) for _ in range(2)]
+    calls = ({}, {'mask': torch.arange(n) < torch.tensor([[n], [n - 5]])}, {'seq_start_pos': torch.tensor([0, 4])}, {'mems': mem})
+    found = []
+    for smallest in (1000, 2):  # all keys at once, then blocks
+        monkeypatch.setattr(windowed, 'SMALLEST', smallest)
+        monkeypatch.setattr(windowed, 'LARGEST', max(smallest, 4))
+        for inputs in calls:
+            out = stack(x, **inputs)
+            gradients = torch.autograd.grad(out.square().sum(), tuple(stack.parameters()))
+            found.append((out.detach(), *gradients))
+    for whole, cut in zip(found[: len(calls)], found[len(calls) :], strict=True):
+        for got, want in zip(cut, whole, strict=True):
+            torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+
+
 BIASED: list[dict[str, Any]] = [{'alibi_pos_bias': True}, {'rel_pos_bias': True}, {'dynamic_pos_bias': True}]
 
 
@@ -149,7 +185,7 @@ def test_a_window_takes_back_what_it_remembers_and_refuses_more() -> None:
     kept = first_keys(Fresh(), some(300), 0, 20)
     assert isinstance(kept, WindowKeys) and kept.slide().length == 20 + ring.SPARE
     assert kept.slide().rewind(ring.SPARE).length == 20
-    with pytest.raises(DecodeError, match=r'attn_max_attend_past=20 cannot take back 65 tokens.*only the latest 64 tokens'):
+    with pytest.raises(DecodeError, match=r'a window of 20 .* cannot take back 65 tokens.*only the latest 64 tokens'):
         kept.slide().rewind(ring.SPARE + 1)
 
 
@@ -183,3 +219,21 @@ def test_a_model_with_a_window_generates_what_it_generates_without_a_state() -> 
     ragged = model.generate(prompt, 12, temperature=0.0, prompt_lens=torch.tensor([250, 290]))
     assert torch.equal(ragged[1], whole[1])
     assert torch.equal(ragged[:1], model.generate(prompt[:1, :250], 12, temperature=0.0))
+
+
+def test_each_layer_remembers_no_more_than_its_own_window() -> None:
+    torch.manual_seed(0)
+    stack = Decoder(dim=16, depth=3, heads=2, attn_dim_head=8, attn_max_attend_past=(4, None, 200), alibi_pos_bias=True).double().eval()
+    x = torch.randn(2, 400, 16, dtype=torch.float64)
+    outs, state = [], None
+    with torch.no_grad():
+        whole, alike = stack(x), Decoder(**{**stack.config.keywords(), 'attn_max_attend_past': None}).double().eval()
+        alike.load_state_dict(stack.state_dict())
+        for at in range(0, 400, 50):
+            out, state = stack(x[:, at : at + 50], state=state, return_state=True)
+            outs.append(out)
+    torch.testing.assert_close(torch.cat(outs, dim=1), whole)
+    assert not torch.allclose(whole, alike(x))
+    attentions = [layer for layer, kind in zip(state.layers, stack.layer_types, strict=True) if kind == 'a']
+    most = lambda window: window + 2 * ring.SPARE
+    assert attentions[1].length == 400 and attentions[0].length <= most(4) and attentions[2].length <= most(200)

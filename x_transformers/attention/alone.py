@@ -103,10 +103,10 @@ def attend_alone(
     q, j = attention.queries(x), k.shape[-2]
 
     if rotary_pos_emb is not None:
-        turns = Rotation.given(*rotary_pos_emb, n)
+        turns = Rotation.given(*rotary_pos_emb, n, cfg.rotary_half_split)
         q = attention.place(q, turns.queries, turns.query_scale)
         if context_rotary_pos_emb is not None:
-            turns = Rotation.given(*context_rotary_pos_emb, n)
+            turns = Rotation.given(*context_rotary_pos_emb, n, cfg.rotary_half_split)
         k = attention.place(k, turns.keys, None if turns.key_scale is None else turns.key_scale[:, -j:])
 
     key_mask = context_mask if context_mask is not None or context is not None else mask

@@ -45,7 +45,6 @@ class AttendConfig(ScoreFlags, NormaliserFlags, BackendFlags):
 
     heads: int | None = flag(None, 'Number of query heads; only talking heads need it.', at_least=1)
     causal: bool = flag(False, 'Queries are the last of the keys and see no further.')
-    scale: float | None = flag(None, 'Scale of the scores; dim_head ** -0.5 by default.')
     qk_norm: bool = flag(False, 'Queries and keys have unit length, so softmax may stay in native precision.')
     add_zero_kv: bool = flag(False, 'A zero key and value in front.')
     cope: nn.Module | None = flag(None, 'Contextual positions, a `CoPE`.', paper='2405.18719', unfusable=GATES)

@@ -20,9 +20,9 @@ from x_transformers.attention.project import absorb_queries, expand_values, l2no
 from x_transformers.attention.sight import Remembered, sight
 from x_transformers.attention.windowed import InBlocks
 from x_transformers.call import Call, Depth
-from x_transformers.errors import InputError
+from x_transformers.errors import FlagError, InputError, quoted
 from x_transformers.flags import configured
-from x_transformers.norms import Unchanged
+from x_transformers.norms import RMSNorm, Unchanged
 from x_transformers.positions.cope import CoPE
 from x_transformers.positions.forgetting import make_forgetting
 from x_transformers.positions.rotary import Rotation, Turn, stretch
@@ -57,29 +57,34 @@ class Attention(Storable, nn.Module):
         source = cfg.dim_context or cfg.dim
         self.heads, self.kv_heads, self.causal = h, g, cfg.causal
         self.kind = 'c' if cfg.cross else 'a'
-        self.rule = KeyRule(cfg.causal, cfg.max_attend_past)
+        for name in ('max_attend_past', 'window'):
+            if isinstance(getattr(cfg, name), tuple):
+                raise FlagError(f'{name}={quoted(getattr(cfg, name))} has windows of several layers, and this is one; give a number')
+        self.rule = KeyRule.of(cfg)
 
         self.qk_norm_q_scale = nn.Parameter(torch.ones(h, 1, d)) if cfg.qk_norm and cfg.qk_norm_dim_scale else None
         self.qk_norm_k_scale = nn.Parameter(torch.ones(g, 1, d)) if cfg.qk_norm and cfg.qk_norm_dim_scale else None
+        self.q_rmsnorm = RMSNorm(d, eps=cfg.qk_rmsnorm_eps) if cfg.qk_rmsnorm else None
+        self.k_rmsnorm = RMSNorm(d, eps=cfg.qk_rmsnorm_eps) if cfg.qk_rmsnorm else None
         self.head_scale_params = nn.Parameter(torch.ones(1, h, 1, 1)) if cfg.head_scale else None
         self.mem_k = nn.Parameter(torch.randn(g, cfg.num_mem_kv, d)) if cfg.num_mem_kv else None
         self.mem_v = nn.Parameter(torch.randn(g, cfg.num_mem_kv, e)) if cfg.num_mem_kv else None
 
-        linear = lambda width, out: nn.Linear(width, out, bias=False)
+        linear = lambda width, out, bias=False: nn.Linear(width, out, bias=bias)
         self.to_latent_q = linear(cfg.dim, cfg.dim_latent_q) if cfg.use_latent_q else Unchanged()
         self.to_latent_kv = linear(source, cfg.dim_latent_kv) if cfg.use_latent_kv else None
-        self.to_rotateable_k = linear(source, subheads * d) if subheads else None
+        self.to_rotateable_k = linear(source, subheads * d, cfg.qkv_bias) if subheads else None
         source = cfg.dim_latent_kv if cfg.use_latent_kv else source
-        self.to_q = linear(cfg.dim_latent_q if cfg.use_latent_q else cfg.dim, h * d)
-        self.to_k = linear(source, (g - subheads) * d)
-        self.to_v = linear(source, g * e)
+        self.to_q = linear(cfg.dim_latent_q if cfg.use_latent_q else cfg.dim, h * d, cfg.qkv_bias)
+        self.to_k = linear(source, (g - subheads) * d, cfg.qkv_bias)
+        self.to_v = linear(source, g * e, cfg.qkv_bias)
         self.to_v_gate = ValueGate(cfg.dim, h * e, cfg.swiglu_values) if cfg.gate_values else Unchanged()
         self.to_v_head_gate = HeadGate(cfg.dim, h) if cfg.gate_value_heads else Unchanged()
         self.data_dependent_alibi = make_forgetting(cfg)
         self.attend = make_attend(cfg)
         self.to_value_residual_mix = ValueMix(cfg.dim, h, g) if cfg.learned_value_residual_mix else None
         self.hybrid_module, self.hybrid_norms, self.hybrid_mix = make_hybrid(cfg)
-        self.to_out = make_output(h * e, cfg.dim_out or cfg.dim, cfg.on_attn, cfg.zero_init_output)
+        self.to_out = make_output(h * e, cfg.dim_out or cfg.dim, cfg.on_attn, cfg.zero_init_output, cfg.out_bias)
 
     @property
     def why_not_decode(self) -> str | None:
@@ -99,7 +104,7 @@ class Attention(Storable, nn.Module):
             return attend_alone(self, x, *args, **inputs)
         x, *sources = self.views(x)
         hidden, state = (state.hidden, state.inner) if isinstance(state, Beside) else (None, Fresh() if state is None else state)
-        rotation = call.context_rotation if self.config.cross else call.rotation
+        rotation = self.own(call.context_rotation if self.config.cross else call.rotation)
         keys, records, seen = self.remember(x, sources, rotation, call, state, depth)
         scored = sight(self, x, keys, call, depth, seen)
         q = self.queries(x)
@@ -133,7 +138,7 @@ class Attention(Storable, nn.Module):
     def queries(self, x: Tensor) -> Tensor:
         """(b, n, dim) -> (b, h, n, d)."""
         q = split_heads(self.to_q(self.to_latent_q(x)), self.heads)
-        return self.norm_heads(q, self.qk_norm_q_scale, self.config.qk_norm_groups) if self.config.qk_norm else q
+        return self.norm_heads(q, self.q_rmsnorm, self.qk_norm_q_scale, self.config.qk_norm_groups)
 
     def latents(self, source: Tensor) -> Latents | None:
         """(b, j, dim) -> what keys and values are made of, where that is a latent."""
@@ -152,15 +157,23 @@ class Attention(Storable, nn.Module):
             v_source = k_source
         k = split_heads(self.to_k(k_source), self.kv_heads - (self.config.latent_rope_subheads or 0))
         k = k if subheads is None else torch.cat((k, subheads), dim=1)
-        k = self.norm_heads(k, self.qk_norm_k_scale, self.config.qk_norm_groups) if self.config.qk_norm else k
+        k = self.norm_heads(k, self.k_rmsnorm, self.qk_norm_k_scale, self.config.qk_norm_groups)
         return k, split_heads(self.to_v(v_source), self.kv_heads)
 
-    @staticmethod
-    def norm_heads(t: Tensor, scale: Tensor | None, groups: int) -> Tensor:
+    def norm_heads(self, t: Tensor, rmsnorm: nn.Module | None, scale: Tensor | None, groups: int) -> Tensor:
+        """Queries or keys (..., d), normed as the flags say."""
+        if rmsnorm is not None:
+            return rmsnorm(t)
+        if not self.config.qk_norm:
+            return t
         t = l2norm(t, groups)
         return t if scale is None else t * scale
 
     # ------------------------------------------------------------------ place
+
+    def own(self, rotation: Any) -> Rotation | None:
+        """Of the rotations of a call, that of this layer."""
+        return rotation if rotation is None or self.config.rotary is None else rotation[self.config.rotary]
 
     def place(self, t: Tensor, turn: Turn, factor: Tensor | None = None) -> Tensor:
         """Rotary positions for `t` (b, h, n, d); only the last heads where `turned_heads` says so."""
@@ -239,8 +252,9 @@ class Attention(Storable, nn.Module):
         """Values as weights meet them."""
         return laser_values(v, self.config.laser_softclamp_value) if self.config.laser else v
 
-    def rebuilt(self, pair: tuple[Tensor, Tensor | None], turn: Turn | None) -> Remembered:
+    def rebuilt(self, pair: tuple[Tensor, Tensor | None], rotation: Rotation | None) -> Remembered:
         """What is remembered, from keys and values (or latents) as `show` gives them out."""
+        turn = None if rotation is None else rotation.keys
         if self.to_latent_kv is not None and not self.absorbs(turn):
             pair = self.keys_and_values(pair[0], pair[0], pair)
         records = self.with_lead(self.kept(pair, turn))
@@ -263,8 +277,7 @@ class Attention(Storable, nn.Module):
             return led
         k, v, memory = records['k'], records['v'], None
         if self.mem_k is not None and self.mem_v is not None:
-            mem_k = self.norm_heads(self.mem_k, self.qk_norm_k_scale, 1) if cfg.qk_norm else self.mem_k
-            memory = (mem_k, self.weighable(self.mem_v))
+            memory = (self.norm_heads(self.mem_k, self.k_rmsnorm, self.qk_norm_k_scale, 1), self.weighable(self.mem_v))
         keys, values = lead_records(memory, cfg.add_zero_kv, k, v)
         return {'k': torch.cat((*keys, k), dim=-2), 'v': torch.cat((*values, v), dim=-2), **led}
 
@@ -344,9 +357,9 @@ class Attention(Storable, nn.Module):
 
 def make_attend(cfg: AttentionConfig) -> Attend:
     """The core of attention for these flags."""
-    shared = {f.name for f in fields(AttendConfig)} & {f.name for f in fields(AttentionConfig)} - {'add_zero_kv'}
+    shared = {f.name for f in fields(AttendConfig)} & {f.name for f in fields(AttentionConfig)} - {'add_zero_kv', 'scale'}
     residual = 'cross_residual_attn=True' if cfg.cross else 'residual_attn=True'
-    scale = cfg.qk_norm_scale if cfg.qk_norm else cfg.dim_head**-0.5
+    scale = cfg.qk_norm_scale if cfg.qk_norm else cfg.dim_head**-0.5 if cfg.scale is None else cfg.scale
     cope = CoPE(cfg.dim_head, cfg.heads, cfg.cope_max_pos, cfg.cope_soft_onehot_pos, cfg.cope_talking_heads) if cfg.use_cope else None
     recipe = Recipe.of(cfg, cfg.prefix, *([(residual, RESIDUAL_ATTENTION)] if cfg.carries_scores else []))
     return Attend(AttendConfig(**{name: getattr(cfg, name) for name in shared}, scale=scale, cope=cope), recipe=recipe)

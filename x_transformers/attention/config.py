@@ -29,6 +29,7 @@ class AttentionConfig(
     prefix: str = ''  # of its public names in a layer stack
     cross: bool = False  # decided by the place in a layer stack: keys come from a context
     carries_scores: bool = False  # decided by the layer stack: residual attention hands scores to the next layer
+    rotary: int | None = None  # decided by the layer stack: which of several rotary embeddings turns it
     shares_values: bool = False  # decided by the layer stack: the first layer hands its values to the later ones
 
     positional = (
@@ -44,13 +45,17 @@ class AttentionConfig(
         'latent_rope_subheads', 'onnxable', 'attend_sdp_kwargs',
     )  # fmt: skip
 
-    rules: ClassVar[Rules] = tuple(
-        excludes('laser', mixing, 'mixed weights can be negative, and what they weigh then has no logarithm. Leave one out.')
-        for mixing in ('post_talking_heads', 'pre_scale_post_talking_heads')
+    rules: ClassVar[Rules] = (
+        excludes('scale', 'qk_norm', 'the scale of a cosine similarity is {prefix}qk_norm_scale. Leave {prefix}scale out.'),
+        *(
+            excludes('laser', mixing, 'mixed weights can be negative, and what they weigh then has no logarithm. Leave one out.')
+            for mixing in ('post_talking_heads', 'pre_scale_post_talking_heads')
+        ),
     )
 
     @property
     def absorbs_keys(self) -> bool:
         """Whether scores can be taken with the latents of keys: nothing else may happen to keys and values."""
-        changed = self.qk_norm or self.l2_distance or self.num_mem_kv or self.use_cope or self.laser
+        normed = self.qk_norm or self.qk_rmsnorm
+        changed = self.qkv_bias or normed or self.l2_distance or self.num_mem_kv or self.use_cope or self.laser
         return self.use_latent_kv and not changed and not self.shares_values

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from x_transformers.call import Span
-from x_transformers.flags import Config, flag
+from x_transformers.flags import Config, Rules, excludes, flag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,14 +19,27 @@ class MaskFlags(Config):
     """What attention may look at."""
 
     causal: bool = flag(False, 'Tokens see only themselves and what came before.', example={'causal': True})
-    max_attend_past: int | None = flag(
+    max_attend_past: int | tuple[int | None, ...] | None = flag(
         None,
-        'Tokens see no further back than this (sliding window); causal ones at a cost linear in the length.',
+        'Tokens see no further back than this, at linear cost if causal; a tuple gives each self-attention its own.',
         paper='2004.05150',
         scope='self',
         example={'max_attend_past': 3},
+        per_layer=True,
         at_least=0,
     )
+
+    window: int | tuple[int | None, ...] | None = flag(
+        None,
+        'Tokens see no further than this on either side, at linear cost; a tuple gives each self-attention its own.',
+        paper='2004.05150',
+        scope='self',
+        example={'window': 3},
+        per_layer=True,
+        at_least=0,
+    )
+
+    rules: ClassVar[Rules] = (excludes('window', 'max_attend_past', 'both say how far back tokens see. Keep one.'),)
 
 
 def known(condition: bool) -> bool:
@@ -43,7 +56,14 @@ class KeyRule:
     """Visibility by order and document alone: equal rules share their masks."""
 
     causal: bool
-    window: int | None
+    window: int | None  # how many tokens before its own a query sees
+    ahead: int | None = None  # and how many that come later, in a window that is not causal
+
+    @staticmethod
+    def of(cfg: Any) -> KeyRule:
+        """The rule of an attention."""
+        past = cfg.max_attend_past if cfg.window is None else cfg.window
+        return KeyRule(cfg.causal, past, None if cfg.causal else cfg.window)
 
     def past(self, queries: Span, keys: Span, lead: int, device: torch.device) -> Callable[[], Tensor] | None:
         """What makes the (i, lead + j) bool of the causal rule; None where it hides nothing."""
@@ -53,13 +73,17 @@ class KeyRule:
 
     def near(self, queries: Span, keys: Span, begins: Tensor | None, device: torch.device) -> Tensor | None:
         """(b|1, 1, i, j) bool of the window; None where it hides nothing. Padding between memory and a row's tokens is no distance."""
-        if self.window is None or known(queries.start + queries.length - 1 - keys.start <= self.window):
+        if self.window is None:
+            return None
+        sees_past = known(queries.start + queries.length - 1 - keys.start <= self.window)
+        if sees_past and (self.ahead is None or known(keys.start + keys.length - 1 - queries.start <= self.ahead)):
             return None
         k = keys.order(device)
         distance = (queries.order(device)[:, None] - k)[None, None]
         if begins is not None and keys.start < 0:
             distance = distance - torch.where(k < 0, begins[:, None, None, None], 0)
-        return distance <= self.window
+        near = distance <= self.window
+        return near if self.ahead is None else near & (distance >= -self.ahead)
 
     @staticmethod
     def together(queries: Span, keys: Span) -> Tensor | None:

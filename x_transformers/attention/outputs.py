@@ -39,6 +39,7 @@ class OutputFlags(Config):
         example={'laser': True, 'laser_softclamp_value': 2.0},
         at_least=1e-6,
     )
+    out_bias: bool = flag(False, 'A bias of the last projection.', paper='1810.04805')
     zero_init_output: bool = flag(False, 'Start the last projection at zero.')
 
 
@@ -86,9 +87,9 @@ def naive_laser(weights: Tensor, v: Tensor) -> Tensor:
     return torch.logsumexp(weights.log()[..., None] + v[:, :, None], dim=-2)
 
 
-def make_output(inner: int, dim: int, gated: bool, zero: bool) -> nn.Module:
+def make_output(inner: int, dim: int, gated: bool, zero: bool, bias: bool) -> nn.Module:
     """The last projection; attention on attention makes it a gated linear unit."""
-    project = nn.Linear(inner, dim * 2 if gated else dim, bias=False)
-    if zero:
-        nn.init.zeros_(project.weight)
+    project = nn.Linear(inner, dim * 2 if gated else dim, bias=bias)
+    for parameter in project.parameters() if zero else ():
+        nn.init.zeros_(parameter)
     return nn.Sequential(project, nn.GLU()) if gated else project

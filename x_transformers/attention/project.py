@@ -1,7 +1,7 @@
 """From tokens to queries, keys and values: how many heads, how wide, and how normed.
 
 Multi-head (1706.03762), grouped (2305.13245) and multi-query (1911.02150) attention; query/key norm (2010.04245)
-in groups, with learned scales (2302.05442); multi-head latent attention (2405.04434).
+in groups, with learned scales (2302.05442), or by RMSNorm; multi-head latent attention (2405.04434).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from x_transformers.errors import InputError, quoted
 from x_transformers.flags import Config, Rules, demands, excludes, flag
 from x_transformers.inputs import expect_numbers
+from x_transformers.norms import LEAST_EPS
 from x_transformers.precision import at_length
 
 
@@ -39,6 +40,12 @@ class ProjectFlags(Config):
     one_kv_head: bool = flag(False, 'All query heads share one key/value head.', paper='1911.02150')
     value_dim_head: int | None = flag(None, 'Features of a value head; `dim_head` by default.', example={'value_dim_head': 6}, at_least=1)
     dim_out: int | None = flag(None, 'Width of the output; `dim` by default. Other widths only outside of a layer stack.', at_least=1)
+    qkv_bias: bool = flag(
+        False,
+        'Biases of the projections to queries, keys and values (of keys felt only where positions act on them).',
+        paper='2309.16609',
+        example={'qkv_bias': True, '^rotary_pos_emb': True},
+    )
     qk_norm: bool = flag(False, 'Give queries and keys unit length: cosine similarity.', paper='2010.04245')
     qk_norm_groups: int = flag(
         1,
@@ -54,12 +61,29 @@ class ProjectFlags(Config):
         paper='2302.05442',
         example={'qk_norm': True, 'qk_norm_dim_scale': True},
     )
+    qk_rmsnorm: bool = flag(
+        False, 'RMSNorm of the features of each query and key head, with a learned gain that heads share.', paper='2302.05442'
+    )
+    qk_rmsnorm_eps: float = flag(
+        1e-6,
+        'What it adds to the mean of squares.',
+        paper='1910.07467',
+        example={'qk_rmsnorm': True, 'qk_rmsnorm_eps': 0.1},
+        at_least=LEAST_EPS,
+        at_most=1e6,
+    )
     rotate_num_heads: int | None = flag(
         None,
         'Only the last so many heads are turned by rotary positions.',
         paper='2405.04434',
         example={'rotate_num_heads': 2, '^rotary_pos_emb': True},
         at_least=1,
+    )
+    rotary_half_split: bool = flag(
+        False,
+        'The angles of rotary positions are of features half of the turned ones apart, not of neighbours.',
+        paper='2204.06745',
+        example={'rotary_half_split': True},
     )
     use_latent_q: bool = flag(
         False, 'Queries are made of a narrow latent.', paper='2405.04434', example={'use_latent_q': True, 'dim_latent_q': 8}
@@ -110,6 +134,8 @@ class ProjectFlags(Config):
             lambda c: c.dim_head % c.qk_norm_groups == 0 and c.dim_head // c.qk_norm_groups > 2,
             'it must divide {prefix}dim_head and leave more than two features to a group.',
         ),
+        excludes('qk_norm', 'qk_rmsnorm', 'both norm queries and keys. Keep one.'),
+        demands('qk_rmsnorm_eps', lambda c: c.qk_rmsnorm, 'it is of a norm that is off. Set {prefix}qk_rmsnorm=True.'),
         demands('rotate_num_heads', lambda c: c.rotate_num_heads <= c.heads, 'there are fewer heads.'),
         demands(
             'rotate_num_heads',

@@ -27,6 +27,14 @@ MATRIX = 'it rewrites the score matrix, which fused kernels never form'
 class ScoreFlags(Config):
     """What happens to scores before they are normalised."""
 
+    scale: float | None = flag(
+        None,
+        'What products of queries and keys are multiplied by; dim_head ** -0.5 by default.',
+        paper='1706.03762',
+        example={'scale': 0.5},
+        at_least=1e-9,
+        at_most=1e9,
+    )
     pre_talking_heads: bool = flag(False, 'Mix scores across heads.', paper='2003.02436', unfusable=MATRIX)
     softclamp_logits: bool = flag(False, 'Bound scores by a scaled tanh.', paper='2408.00118', unfusable=MATRIX)
     logit_softclamp_value: float = flag(

@@ -1,9 +1,10 @@
 """What the queries of a call see of the keys: masks, biases, the scores of the layer before. All at once, or in blocks.
 
-A causal window is computed in blocks (windowed.py) where its calls are long enough for that to pay, and where nothing
-needs all pairs: attention maps or scores that are handed on, selective attention, whose queries change what later ones
-see, functions of scores that a user gives, masks and biases by pair, memories that stand ahead of left padding, to which
-distances differ by row, and graphs exported for any length. There all keys are met, and the window is a mask.
+A window is computed in blocks (windowed.py) where its calls are long enough for that to pay, and where nothing needs all
+pairs: attention maps or scores that are handed on, selective attention, whose queries change what later ones see,
+functions of scores that a user gives, masks and biases by pair, memories that stand ahead of left padding, to which
+distances differ by row, forget gates that look both ways, windows of the past alone in a stack that looks ahead, and
+graphs exported for any length. There all keys are met, and the window is a mask.
 """
 
 from __future__ import annotations
@@ -98,12 +99,14 @@ def bias_at_distances(call: Call, x: Tensor, causal: bool) -> Tensor:
 def blocks_of(attention: Attention, call: Call, span: Span) -> Blocks | None:
     """How to cut this call; None where it is not to be cut."""
     cfg, rule = attention.config, attention.rule
-    if rule.window is None or not rule.causal or cfg.selective or cfg.custom_attn_fn is not None or torch.compiler.is_exporting():
+    if rule.window is None or cfg.selective or cfg.custom_attn_fn is not None or torch.compiler.is_exporting():
+        return None
+    if not rule.causal and (rule.ahead is None or attention.data_dependent_alibi is not None):
         return None
     by_pair = call.attn_bias is not None or (call.attn_mask is not None and per_key(call.attn_mask) is None)
     if by_pair or (call.begins is not None and span.start < 0):
         return None
-    return Blocks.of(rule.window, call.queries.length, span.length)
+    return Blocks.of(rule.window, call.queries.length, span.length, both_sides=rule.ahead is not None)
 
 
 def per_key(attn_mask: Tensor) -> Tensor | None:
@@ -117,13 +120,14 @@ def in_blocks(attention: Attention, blocks: Blocks, x: Tensor, keys: Any, call: 
     cfg, device, rule = attention.config, x.device, attention.rule
     masked = span if call.attn_mask is None else replace(span, visible=both(span.visible, per_key(call.attn_mask)))
     masked = masked if keys.memory_mask is None else replace(masked, visible=both(masked.visible, padded(keys.memory_mask, span.length)))
-    parts = (blocks.head_spans(call.queries, masked), blocks.block_spans(call.queries, masked, len(x)))
+    parts = [blocks.head_spans(call.queries, masked), blocks.block_spans(call.queries, masked, len(x))]
+    parts += [blocks.tail_spans(call.queries, masked)] if blocks.tail else []
 
     def limits() -> tuple[Any, ...]:
         nothing = None
-        if masked.visible is not None and masked.document is None and cfg.lead == 0:
+        if rule.causal and masked.visible is not None and masked.document is None and cfg.lead == 0:
             nothing = blind_queries(masked.visible, call.queries.length, rule.window or 0)
-        return (*(visible(rule, queries, met, None, cfg.lead, device) for queries, met in parts), nothing)
+        return [visible(rule, queries, met, None, cfg.lead, device) for queries, met in parts], nothing
 
     def biases() -> tuple[Tensor | None, ...]:
         if attention.data_dependent_alibi is None:
@@ -132,10 +136,11 @@ def in_blocks(attention: Attention, blocks: Blocks, x: Tensor, keys: Any, call: 
         first = forgotten(attention, x[:, : blocks.head], gates[..., :met, :], None)
         return first, forgotten(attention, blocks.cut_queries(x, 1), blocks.cut_keys(gates, 2), None)
 
-    head, rest, nothing = shared(('visible in blocks', rule, cfg.lead), span if keys.memory_mask is None else None, call, limits)
+    sees, nothing = shared(('visible in blocks', rule, cfg.lead), span if keys.memory_mask is None else None, call, limits)
     by_layer = attention.data_dependent_alibi is not None
     biases_of = biases() if by_layer else shared(('bias in blocks', rule, cfg.lead), span, call, biases)
-    return InBlocks(blocks, cfg.lead, Scored(head, biases_of[0]), Scored(rest, biases_of[1]), nothing)
+    head, rest, *last = (Scored(each, bias) for each, bias in zip(sees, biases_of, strict=True))
+    return InBlocks(blocks, cfg.lead, head, rest, last[0] if last else None, nothing)
 
 
 # ------------------------------------------------------------------ all at once

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from x_transformers.decoding.generate import Source
 from x_transformers.decoding.prompts import Prompts
+from x_transformers.decoding.sources import Source
 from x_transformers.errors import InputError, quoted
 from x_transformers.inputs import whole, within
 
@@ -36,7 +36,7 @@ def beam_search(
     ended = torch.zeros_like(out[:, :1], dtype=torch.bool) if eos_token is None else prompts.ended(eos_token)[:, None]
     length, total = torch.zeros_like(ended, dtype=torch.long), None
     for _ in range(seq_len):
-        logits = source.logits(out, start)
+        logits = source.logits(out, start)[:, -1]
         step = logits.log_softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32)).view(b, -1, logits.shape[-1])
         if eos_token is not None:
             step = step.masked_fill(ended[..., None], -torch.inf)

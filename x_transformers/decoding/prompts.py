@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from x_transformers.errors import InputError, quoted
-from x_transformers.inputs import expect, expect_switch, real, whole
+from x_transformers.inputs import expect, expect_place, expect_switch, real, whole
 from x_transformers.models.ask import BY_TOKEN
 from x_transformers.state import tensors
 
@@ -30,6 +30,13 @@ class Prompts:
             found = found & (torch.arange(self.tokens.shape[1], device=self.tokens.device) >= self.start[:, None])
         return found.any(dim=-1)
 
+    def repeated(self, copies: int | None) -> Prompts:
+        """Each so many times, on an axis of their own; None: as they are."""
+        if copies is None:
+            return self
+        start = None if self.start is None else self.start.repeat_interleave(copies, dim=0)
+        return Prompts(self.tokens.repeat_interleave(copies, dim=0), start, torch.Size((*self.leading, copies)))
+
 
 def read_prompts(prompts: Tensor, prompt_lens: Tensor | None = None, seq_start_pos: Tensor | None = None) -> Prompts:
     """ids (t,), (b, t) or (..., t) as rows, with the length of each, or how much padding stands in front of each already."""
@@ -39,6 +46,7 @@ def read_prompts(prompts: Tensor, prompt_lens: Tensor | None = None, seq_start_p
         raise InputError(f'prompts must be token ids (t,) or (b, t), got shape {tuple(prompts.shape)} of {prompts.dtype}')
     if prompts.numel() == 0:
         raise InputError(f'prompts has shape {tuple(prompts.shape)}: give at least one token to start from')
+    expect_place({'prompt_lens': prompt_lens, 'seq_start_pos': seq_start_pos}, prompts, 'prompts')
     rows = prompts.reshape(-1, prompts.shape[-1]).long()
     if seq_start_pos is not None:
         if prompt_lens is not None:
@@ -87,6 +95,14 @@ def check_generation(
     for name, value in switches.items():
         expect_switch(name, value)
     return count, heat, end
+
+
+def check_copies(count: Any) -> int | None:
+    """How many sequences each prompt gets; None: one, without an axis for them."""
+    copies = whole(count)
+    if count is not None and (copies is None or copies < 1):
+        raise InputError(f'num_return_sequences={quoted(count)} is not possible; expected a number of at least 1')
+    return copies
 
 
 LASTING = {  # inputs by token, and the axis of the tokens

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from x_transformers.decoding.generate import FIRST_ONLY, ahead, last, moved, with_mask
 from x_transformers.decoding.nets import has_own_forward
+from x_transformers.decoding.sources import FIRST_ONLY, ahead, last, moved, with_mask
 
 
 class Rollout:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from x_transformers.errors import InputError, quoted
@@ -81,9 +83,33 @@ def contrastive_decode_fn(expert_logits: Tensor, amateur_logits: Tensor, alpha: 
     return sharpened.masked_fill(expert_logits < cutoff, -torch.finfo(expert_logits.dtype).max)
 
 
-def pick(logits: Tensor, temperature: float, keep: Callable[[Tensor], Tensor], generator: torch.Generator | None) -> Tensor:
-    """(b, vocabulary) -> (b,): the best token at temperature zero, otherwise a sample of what the filter keeps."""
-    if temperature == 0.0:
-        return logits.argmax(dim=-1)
-    probs = (keep(single(logits)) / temperature).softmax(dim=-1)
-    return torch.multinomial(probs, 1, generator=generator)[:, 0]
+@dataclass(frozen=True)
+class Choice:
+    """How a token is chosen of logits (..., v): the best at temperature zero, otherwise a sample of what the filter keeps."""
+
+    temperature: float
+    keep: Callable[[Tensor], Tensor]
+    generator: torch.Generator | None
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """(b, v) -> (b,)."""
+        return logits.argmax(dim=-1) if self.temperature == 0.0 else self.draw(self.probs(logits))
+
+    def probs(self, logits: Tensor) -> Tensor:
+        """What is drawn from (..., v)."""
+        if self.temperature == 0.0:
+            return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(single(logits).dtype)
+        kept = self.keep(single(logits).flatten(0, -2)).view_as(logits)
+        return (kept / self.temperature).softmax(dim=-1)
+
+    def draw(self, probs: Tensor) -> Tensor:
+        """(b, v) of any sum -> (b,)."""
+        if self.temperature == 0.0:
+            return probs.argmax(dim=-1)
+        return torch.multinomial(probs, 1, generator=self.generator)[:, 0]
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """Numbers from 0 to 1, as many; with temperature zero nothing is left to chance."""
+        if self.temperature == 0.0:
+            return torch.zeros(like.shape, device=like.device)
+        return torch.rand(like.shape, device=like.device, generator=self.generator)

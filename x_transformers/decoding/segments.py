@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from x_transformers.decoding.generate import Stepper, Way, rows_of
 from x_transformers.decoding.nets import has_own_forward, logits_of
+from x_transformers.decoding.sources import Stepper, Way, ahead, rows_of
 
 Mems = Sequence[Tensor | None] | None
 
@@ -22,7 +22,7 @@ class Segments:
         self.begin = 0  # where the current segment begins
         self.stepper: Stepper | None = None
 
-    def logits(self, out: Tensor, start: Tensor | None) -> Tensor:
+    def logits(self, out: Tensor, start: Tensor | None, count: int = 1) -> Tensor:
         while out.shape[1] - self.begin > self.length:
             segment = out[:, self.begin : self.begin + self.length]
             _, self.mems = self.net(segment, mems=self.mems, return_mems=True, **self.kwargs)
@@ -31,10 +31,11 @@ class Segments:
         self.batch = len(out)
         if not self.steps:
             padded = {} if start is None else {'seq_start_pos': start}
-            return logits_of(self.net(current, **given, **padded), self.batch)[:, -1]
+            return logits_of(self.net(current, **given, **padded), self.batch)[:, -count:]
         if self.stepper is None:
-            self.stepper = Stepper(self.net, 0, self.length, given, Way())
-        return self.stepper.logits(current, start)
+            state = self.net.empty_state(capacity=self.length + ahead(given))
+            self.stepper = Stepper(self.net, 0, given, Way(), state)
+        return self.stepper.logits(current, start, count)
 
     def reorder(self, index: Tensor) -> None:
         self.mems, self.kwargs = rows_of(self.mems, index, self.batch), rows_of(self.kwargs, index, self.batch)

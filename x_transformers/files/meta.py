@@ -19,9 +19,9 @@ from x_transformers.precision import exact
 
 # numbers by which nothing is repeated when a model is built: tables of any length cost nothing on the meta device
 FREE = (
-    'max_seq_len', 'max_mem_len', 'num_tokens', 'logits_dim', 'num_classes', 'image_size', 'max_attend_past', 'max_distance',
+    'max_seq_len', 'max_mem_len', 'num_tokens', 'logits_dim', 'num_classes', 'image_size', 'max_attend_past', 'attn_window', 'max_distance',
     'ignore_index', 'pad_value', 'pad_id', 'mask_id', 'steps', 'interspersed_every', 'sparse_topk', 'fold_axial_dim', 'qk_norm_scale',
-    'scale_base', 'num_memory_tokens', 'num_mem_kv', 'max_pos', 'layers_execute_order',
+    'scale_base', 'rotary_base', 'rotary_scaling', 'num_memory_tokens', 'num_mem_kv', 'max_pos', 'layers_execute_order',
 )  # fmt: skip
 LARGEST, SMALL = 2**20, 4096
 

@@ -71,7 +71,9 @@ def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
             raise CheckpointError(f'{name} is on the meta device: there are no numbers to save. Load or initialise the model first.')
         if type(tensor.detach()) is not torch.Tensor:
             kind = type(tensor.detach()).__name__
-            raise CheckpointError(f'{name} is a {kind}, a part of a tensor or a wrapped one: make it whole before you save')
+            raise CheckpointError(
+                f'{name} is a {kind}, a part of a tensor or a wrapped one: make it whole before you save (x_transformers.parallel.gather)'
+            )
     return tensors
 
 

@@ -31,10 +31,10 @@ def checked(name: str, value: Any, entry: Entry) -> Any:
 
 
 def settled(value: Any) -> Any:
-    """Tuples for lists, in dicts too."""
+    """Tuples for lists, in dicts and tuples too."""
     if isinstance(value, dict):
         return {key: settled(each) for key, each in value.items()}
-    return tuple(map(settled, value)) if isinstance(value, list) else value
+    return tuple(map(settled, value)) if isinstance(value, list) or type(value) is tuple else value
 
 
 def _within(name: str, value: Any, number: Any, about: Flag) -> None:
@@ -62,7 +62,7 @@ def fits(value: Any, kind: Any) -> bool:
     origin = typing.get_origin(kind) or kind
     if origin is tuple:
         inner = typing.get_args(kind)[:1]
-        return isinstance(value, (tuple, list)) and all(fits(v, k) for v in value for i in inner for k in union(i)[:1])
+        return isinstance(value, (tuple, list)) and all(any(fits(v, k) for k in union(i)) for v in value for i in inner)
     if origin is Callable:
         return callable(value)
     if origin is typing.Literal:

@@ -25,7 +25,7 @@ from x_transformers.models.checks import check_call, check_kinds
 from x_transformers.models.entries import Entries
 from x_transformers.models.heads import calc_entropy, calc_z_loss
 from x_transformers.models.memory_tokens import strip, unweave
-from x_transformers.norms import LayerNorm
+from x_transformers.norms import make_layer_norm
 from x_transformers.positions.embeddings import AbsolutePositionalEmbedding, ScaledSinusoidalEmbedding
 from x_transformers.state import StackState, map_tensors, tensors
 from x_transformers.storable import Storable
@@ -68,7 +68,7 @@ class Body(Storable, nn.Module):
     def _add_trunk(self, cfg: Any, width: int) -> None:
         """From summed embeddings to the layer stack."""
         dim = cfg.attn_layers.dim
-        self.post_emb_norm = LayerNorm(width) if cfg.post_emb_norm else nn.Identity()
+        self.post_emb_norm = make_layer_norm(cfg.attn_layers.config, width) if cfg.post_emb_norm else nn.Identity()
         self.emb_dropout = nn.Dropout(cfg.emb_dropout)
         self.project_emb = nn.Linear(width, dim) if width != dim else nn.Identity()
         self.attn_layers = cfg.attn_layers

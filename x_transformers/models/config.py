@@ -28,7 +28,9 @@ class BodyFlags(Config):
     max_mem_len: int = flag(0, 'Positions kept in the memories that are returned; 0 keeps all.', paper='1901.02860', at_least=0)
     shift_mem_down: int = flag(0, 'Each layer reads the memory of the layer so many above.', paper='2012.15688', at_least=0)
     emb_dropout: float = flag(0.0, 'Dropout of embeddings.', example={'emb_dropout': 0.5}, at_least=0, at_most=1)
-    post_emb_norm: bool = flag(False, 'LayerNorm of the summed embeddings.', paper='2211.05100')
+    post_emb_norm: bool = flag(
+        False, 'LayerNorm of the summed embeddings; `norm_eps` and `norm_bias` of the stack are its own too.', paper='2211.05100'
+    )
     num_memory_tokens: int | None = flag(
         None, 'Learned tokens ahead of the sequence.', paper='2006.11527', example={'num_memory_tokens': 2}, at_least=0
     )

@@ -17,9 +17,10 @@ from x_transformers.precision import no_autocast, single
 class TiedLogits(nn.Module):
     """Logits by the table of a model's token embedding (1608.05859). It holds no weight, and a copied model's asks the copy."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, bias: bool = False):
         super().__init__()
         self.of = (model,)  # in a tuple: no part of this module, and found again by copies
+        self.bias = nn.Parameter(torch.zeros(len(self.table))) if bias else None
 
     @property
     def table(self) -> Tensor:
@@ -27,7 +28,7 @@ class TiedLogits(nn.Module):
         return self.of[0].token_emb.emb.weight  # type: ignore[union-attr, return-value]
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.table)
+        return F.linear(x, self.table, self.bias)
 
 
 class Named(nn.ModuleDict):

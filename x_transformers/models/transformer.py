@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from x_transformers.attention.scores import softclamp
 from x_transformers.errors import FlagError, InputError
 from x_transformers.flags import Rules, at_most_one, configured, demands, excludes, flag
 from x_transformers.inputs import askable, expect_broadcast, expect_kind
@@ -17,6 +18,7 @@ from x_transformers.models.config import BodyFlags, ModelFlags, vocabularies
 from x_transformers.models.heads import Named, TiedLogits, count_ids, count_logits, mix, sigsoftmax
 from x_transformers.positions.embeddings import AbsolutePositionalEmbedding, TokenEmbedding
 
+HEAD_FLAGS = ('logits_bias', 'logits_softclamp_value')
 NO_HEAD = 'there is no head that it could change. Leave one out.'
 
 
@@ -33,9 +35,21 @@ class TokenFlags(BodyFlags):
         example={'embed_num_tokens': {'type': 4}},
         inputs=('embed_ids',),
     )
+    emb_scale: float | None = flag(
+        None,
+        'What embeddings of tokens are multiplied by, before positions join them.',
+        paper='1706.03762',
+        example={'emb_scale': 4.0},
+        at_least=1e-9,
+        at_most=1e9,
+    )
     l2norm_embed: bool = flag(False, 'Embeddings of unit length, from a nearly zero start.', paper='1910.05895')
     tie_embedding: bool = flag(False, 'Logits by the token embedding.', paper='1608.05859')
     logits_dim: int | None = flag(None, 'Number of logits; `num_tokens` by default.', example={'logits_dim': 7}, at_least=1)
+    logits_bias: bool = flag(False, 'A bias of the head.', paper='1810.04805')
+    logits_softclamp_value: float | None = flag(
+        None, 'Bound logits by a scaled tanh.', paper='2408.00118', example={'logits_softclamp_value': 1.0}, at_least=1e-6, at_most=1e9
+    )
     return_only_embed: bool = flag(False, 'No head: embeddings are returned.')
     num_output_heads: int = flag(1, 'Heads, each with logits of its own.', example={'num_output_heads': 2}, at_least=1)
     to_logits: nn.Module | None = flag(None, 'A head of your own.')
@@ -64,8 +78,9 @@ class TokenFlags(BodyFlags):
         demands('mixture_of_softmax_k', lambda c: c.mixture_of_softmax, 'it counts mixed softmaxes. Set {prefix}mixture_of_softmax=True.'),
         *(
             excludes(name, 'return_only_embed', NO_HEAD)
-            for name in ('mixture_of_softmax', 'sigsoftmax_logits', 'squeeze_out_last_dim', 'logits_dim')
+            for name in ('mixture_of_softmax', 'sigsoftmax_logits', 'squeeze_out_last_dim', 'logits_dim', *HEAD_FLAGS)
         ),
+        excludes('logits_bias', 'to_logits', 'a head of your own has what it has. Leave one out.'),
     )
 
 
@@ -97,6 +112,7 @@ class TransformerWrapper(Body):
         self.sigsoftmax_logits, self.squeeze_out_last_dim = cfg.sigsoftmax_logits, cfg.squeeze_out_last_dim
         self.has_multiple_heads = cfg.num_output_heads > 1
         self.output_is_log_prob = cfg.mixture_of_softmax
+        self._emb_scale, self._logits_bound = cfg.emb_scale, cfg.logits_softclamp_value
 
         self.token_emb = TokenEmbedding(width, cfg.num_tokens, l2norm_embed=cfg.l2norm_embed) if cfg.token_emb is None else cfg.token_emb
         self.pos_emb = make_positions(cfg, width, cfg.l2norm_embed)
@@ -162,6 +178,7 @@ class TransformerWrapper(Body):
 
     def embed_inputs(self, x: Any, ask: Ask) -> Tensor:
         z: Tensor = self.token_emb(x, **(ask.token_emb_kwargs or {}))
+        z = z if self._emb_scale is None else z * self._emb_scale
         for name, ids in (ask.embed_ids or {}).items():
             assert self.embeds is not None
             z = z + self.embeds[f'{name}_embed'](ids)
@@ -180,6 +197,8 @@ class TransformerWrapper(Body):
 
     def _finished(self, logits: Tensor, x: Tensor) -> Tensor:
         """The logits of one head as they are returned."""
+        if self._logits_bound is not None:
+            logits = softclamp(logits, self._logits_bound)
         if self.sigsoftmax_logits:
             logits = sigsoftmax(logits)
         if self.combine_mixture is not None:
@@ -197,12 +216,12 @@ def make_head(cfg: TransformerConfig, dim: int, model: nn.Module) -> nn.Module |
     if cfg.return_only_embed:
         return None
     if cfg.tie_embedding:
-        return TiedLogits(model)
+        return TiedLogits(model, cfg.logits_bias)
     if cfg.to_logits is not None:
         return cfg.to_logits
     out = cfg.logits_dim or cfg.num_tokens
     if out is None:
         raise FlagError('num_tokens=None leaves the number of logits open; give logits_dim, to_logits or return_only_embed')
     if cfg.num_output_heads > 1:
-        return nn.ModuleList(nn.Linear(dim, out, bias=False) for _ in range(cfg.num_output_heads))
-    return nn.Linear(dim, out, bias=False)
+        return nn.ModuleList(nn.Linear(dim, out, bias=cfg.logits_bias) for _ in range(cfg.num_output_heads))
+    return nn.Linear(dim, out, bias=cfg.logits_bias)

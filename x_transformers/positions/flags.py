@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from x_transformers.flags import Config, Rules, at_most_one, demands, flag, keywords_of
+from x_transformers.flags import Config, Rules, at_most_one, demands, excludes, flag, keywords_of, quote
+from x_transformers.plan import spread
 from x_transformers.positions.alibi import AlibiPositionalBias
 from x_transformers.positions.distance import DistanceBias
 from x_transformers.positions.dynamic import DynamicPositionBias
-from x_transformers.positions.rotary import RotaryEmbedding
+from x_transformers.positions.rotary import RotaryEmbedding, RotaryEmbeddings
+from x_transformers.positions.scaling import problem_of
 from x_transformers.positions.t5 import RelativePositionBias
 
 
@@ -23,6 +25,29 @@ def keywords_taken(cfg: Any) -> dict[str, Any]:
     if cfg.dynamic_pos_bias:
         return {'depth': int, 'log_distance': bool, 'norm': bool}
     return {'slopes': Sequence | Tensor} if cfg.alibi_pos_bias else {}
+
+
+def scaled_well(cfg: Any, prefix: str) -> str | None:
+    """Whether the numbers of a rotary scaling are there, and make sense."""
+    least = min(cfg.rotary_base) if isinstance(cfg.rotary_base, tuple) else cfg.rotary_base
+    scalings = cfg.rotary_scaling if isinstance(cfg.rotary_scaling, tuple) else (cfg.rotary_scaling,)
+    for each in scalings:
+        problem = None if each is None else problem_of(each, turned(cfg) // 2, least)
+        if problem is not None:
+            return f'{quote(cfg, prefix, "rotary_scaling")} is not possible: {problem}'
+    return None
+
+
+def of_one_sequence(cfg: Any, prefix: str) -> str | None:
+    """Cross-attention and xPos are of no layer's own frequencies."""
+    other = next((name for name in ('cross_attend', 'rotary_xpos') if getattr(cfg, name)), None)
+    name = next((name for name in ('rotary_base', 'rotary_scaling') if isinstance(getattr(cfg, name), tuple)), None)
+    if other is None or name is None:
+        return None
+    return (
+        f'{quote(cfg, prefix, name)} cannot be combined with {quote(cfg, prefix, other)}: only self-attentions have frequencies of their '
+        'own. Give one for all.'
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +78,28 @@ class PositionFlags(Config):
         paper='2309.00071',
         example={'rotary_pos_emb': True, 'rotary_base_rescale_factor': 4.0},
         at_least=1e-9,
+    )
+    rotary_base: float | tuple[float, ...] = flag(
+        10000.0,
+        'Wavelengths of the pairs run from 2 pi to 2 pi times this; a tuple gives each self-attention its own.',
+        paper='2104.09864',
+        example={'rotary_pos_emb': True, 'rotary_base': 100.0},
+        per_layer=True,
+        at_least=1,
+        at_most=1e18,
+    )
+    rotary_half_split: bool = flag(
+        False,
+        'Feature k and k + half of the turned ones are a pair, as in most other libraries; otherwise neighbours.',
+        paper='2204.06745',
+        example={'rotary_pos_emb': True, 'rotary_half_split': True},
+    )
+    rotary_scaling: dict | tuple[dict | None, ...] | None = flag(
+        None,
+        'Frequencies of longer sequences: `kind` (linear, dynamic, yarn, llama3, longrope), its numbers; or by layer.',
+        paper='2309.00071',
+        example={'rotary_pos_emb': True, 'rotary_scaling': {'kind': 'yarn', 'factor': 4.0, 'original_length': 16}},
+        per_layer=True,
     )
     alibi_pos_bias: bool = flag(False, 'Attention falls linearly with distance.', paper='2108.12409')
     alibi_num_heads: int | None = flag(
@@ -98,6 +145,13 @@ class PositionFlags(Config):
     rules: ClassVar[Rules] = (
         at_most_one('alibi_pos_bias', 'rel_pos_bias', 'dynamic_pos_bias'),
         keywords_of('rel_pos_kwargs', keywords_taken, 'alibi_pos_bias', 'rel_pos_bias', 'dynamic_pos_bias'),
+        *(
+            demands(name, lambda c: c.uses_rotary, 'it is about rotary positions. Set {prefix}rotary_pos_emb=True.')
+            for name in ('rotary_base', 'rotary_half_split', 'rotary_scaling')
+        ),
+        excludes('rotary_scaling', 'rotary_xpos', 'both are ways to longer sequences, and xPos has one decay for all. Keep one.'),
+        scaled_well,
+        of_one_sequence,
         demands(
             'rotary_xpos', lambda c: c.causal, 'its decay is meaningful looking back only. Use a Decoder, or {prefix}rotary_pos_emb=True.'
         ),
@@ -139,18 +193,41 @@ def turned(cfg: Any) -> int:
     return dim + dim % 2
 
 
-def make_rotary(cfg: Any) -> RotaryEmbedding | None:
-    """The rotary embedding that all layers share."""
+def frequencies_by_layer(cfg: Any, count: int) -> list[tuple[float, Any]]:
+    """(base, scaling) of each of `count` self-attentions, where layers have frequencies of their own; otherwise nothing."""
+    if not any(isinstance(value, tuple) for value in (cfg.rotary_base, cfg.rotary_scaling)):
+        return []
+    per_layer = lambda name: spread(name, getattr(cfg, name), count, 'self-attentions')
+    return list(zip(per_layer('rotary_base'), per_layer('rotary_scaling'), strict=True))
+
+
+def distinct(frequencies: list[Any]) -> list[Any]:
+    """Each once, in order; dicts are no keys."""
+    return [each for at, each in enumerate(frequencies) if each not in frequencies[:at]]
+
+
+def rotary_of(cfg: Any, number: int, count: int) -> int | None:
+    """Which of several rotary embeddings is that of self-attention number `number` of `count`; None where all share one."""
+    frequencies = frequencies_by_layer(cfg, count)
+    return distinct(frequencies).index(frequencies[number]) if frequencies else None
+
+
+def make_rotary(cfg: Any, count: int) -> RotaryEmbedding | RotaryEmbeddings | None:
+    """The rotary embedding that all layers share, or those of `count` self-attentions."""
     if not cfg.uses_rotary:
         return None
-    dim = cfg.rotary_emb_dim or max(cfg.attn.dim_head // 2, 2)
-    return RotaryEmbedding(
-        dim,
+    made = lambda base, scaling: RotaryEmbedding(
+        cfg.rotary_emb_dim or max(cfg.attn.dim_head // 2, 2),
         use_xpos=cfg.rotary_xpos,
         scale_base=cfg.rotary_xpos_scale_base,
         interpolation_factor=cfg.rotary_interpolation_factor,
+        base=base,
         base_rescale_factor=cfg.rotary_base_rescale_factor,
+        half_split=cfg.rotary_half_split,
+        scaling=scaling,
     )
+    frequencies = distinct(frequencies_by_layer(cfg, count))
+    return RotaryEmbeddings(made(*each) for each in frequencies) if frequencies else made(cfg.rotary_base, cfg.rotary_scaling)
 
 
 def make_bias(cfg: Any) -> DistanceBias | None:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from x_transformers.decoding.beam import Beams, beam_search, check_beam
-from x_transformers.decoding.generate import Contrast, Source, Way, source_for, tokens
-from x_transformers.decoding.nets import check_generator, check_given, check_outputs, why_no_logits
-from x_transformers.decoding.prompts import Prompts, check_generation, check_lasting, read_prompts
-from x_transformers.decoding.sampling import chosen_filter, pick, top_k
+from x_transformers.decoding.beam import Beams
+from x_transformers.decoding.nets import check_given, check_outputs, why_no_logits
+from x_transformers.decoding.prefix import Prefix
+from x_transformers.decoding.request import SAMPLING, SEARCHING, Request, requests
+from x_transformers.decoding.sources import Way
+from x_transformers.decoding.task import generated, remembered, searched
 from x_transformers.documents import expect_documents, followed, starts
-from x_transformers.errors import FlagError, InputError, quoted
+from x_transformers.errors import FlagError, InputError
 from x_transformers.flags import Config, Rules, configured, demands, flag
-from x_transformers.inputs import expect_place, expect_switch, real
+from x_transformers.inputs import expect_place, expect_switch
 from x_transformers.storable import Storable
-from x_transformers.toolbox import evaluating, identity
+from x_transformers.toolbox import evaluating
 from x_transformers.training.lean import LeanHead, why_logits
 from x_transformers.training.losses import expect_token_model, shifted, token_loss
 
@@ -139,137 +139,59 @@ class AutoregressiveWrapper(Storable, nn.Module):
             loss = loss + cache.attn_z_loss
         return (loss, (outputs, cache)) if return_outputs else loss
 
-    def generate(
-        self,
-        prompts: Tensor,
-        seq_len: int,
-        eos_token: int | None = None,
-        temperature: float = 1.0,
-        prompt_lens: Tensor | None = None,
-        filter_logits_fn: str | Callable[..., Tensor] = top_k,
-        restrict_to_max_seq_len: bool = True,
-        amateur_model: Any = None,
-        filter_kwargs: dict[str, Any] | None = None,
-        contrastive_decode_kwargs: Any = None,
-        cache_kv: bool = True,
-        generator: torch.Generator | None = None,
-        compile: bool = False,
-        prefill_chunk: int | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        """Continue `prompts`, ids (t,), (b, t) or (..., t), by up to `seq_len` tokens; returns only the new ones.
-
-        eos_token, after which `pad_value` stands; temperature (0: the most probable token); prompt_lens (b,) of ragged
-        prompts, or seq_start_pos (b,), the padding in front of each; filter_logits_fn ('top_k', 'top_p', 'top_a', 'min_p' or
-        a function) with filter_kwargs; restrict_to_max_seq_len (False: never forget the earliest tokens); amateur_model, or
-        several, with contrastive_decode_kwargs; cache_kv; generator (torch.Generator); mask (b, t) of the prompts. Other
-        keywords go to the model.
-
-        compile=True compiles the step from token to token: two graphs, whatever the length; it pays from some hundred tokens.
-        prefill_chunk runs the prompt in chunks of so many tokens, which bounds the memory that a long one takes.
+    @requests(*SAMPLING)
+    def generate(self, ask: Request) -> Tensor:
+        """Continue prompts by up to `seq_len` tokens; returns only the new ones, (..., k).
 
         A model with forward hooks, or a subclass with a forward of its own, decodes by that forward: the whole window is run
         for every token, which is slower.
         """
         with evaluating(self):  # once, not for every token
-            made = list(
-                self.stream(
-                    prompts,
-                    seq_len,
-                    eos_token=eos_token,
-                    temperature=temperature,
-                    prompt_lens=prompt_lens,
-                    filter_logits_fn=filter_logits_fn,
-                    restrict_to_max_seq_len=restrict_to_max_seq_len,
-                    amateur_model=amateur_model,
-                    filter_kwargs=filter_kwargs,
-                    contrastive_decode_kwargs=contrastive_decode_kwargs,
-                    cache_kv=cache_kv,
-                    generator=generator,
-                    compile=compile,
-                    prefill_chunk=prefill_chunk,
-                    **kwargs,
-                )
-            )
-        if not made:
-            return prompts.new_empty((*prompts.shape[:-1], 0))
-        return torch.stack(made, dim=-1)
+            shape, made = self._generated(ask)
+            rows = list(made)
+        return torch.stack(rows, dim=-1).reshape(*shape, -1) if rows else ask.prompts.new_empty((*shape, 0))
 
-    def stream(
-        self,
-        prompts: Tensor,
-        seq_len: int,
-        eos_token: int | None = None,
-        temperature: float = 1.0,
-        prompt_lens: Tensor | None = None,
-        filter_logits_fn: str | Callable[..., Tensor] = top_k,
-        restrict_to_max_seq_len: bool = True,
-        amateur_model: Any = None,
-        filter_kwargs: dict[str, Any] | None = None,
-        contrastive_decode_kwargs: Any = None,
-        cache_kv: bool = True,
-        generator: torch.Generator | None = None,
-        compile: bool = False,
-        prefill_chunk: int | None = None,
-        **kwargs: Any,
-    ) -> Iterator[Tensor]:
-        """As `generate`, token by token: yields ids of the shape of `prompts` without its last axis."""
-        switches = {'restrict_to_max_seq_len': restrict_to_max_seq_len, 'cache_kv': cache_kv, 'compile': compile}
-        seq_len, temperature, eos_token = check_generation(seq_len, temperature, eos_token, generator, **switches)
-        way = Way.checked(cache_kv, compile, prefill_chunk)
-        keep = chosen_filter(filter_logits_fn, filter_kwargs)
-        rows = read_prompts(prompts, prompt_lens, kwargs.pop('seq_start_pos', None))
-        check_given(kwargs, self.net, AutoregressiveWrapper.stream, 'generate')
-        amateurs, contrasts = contrast(self.net, amateur_model, contrastive_decode_kwargs)
-        source_of = partial(self.source, rows, seq_len, kwargs, restrict_to_max_seq_len, way, eos_token is not None)
-        source: Source = source_of(self.net)
-        if amateurs:
-            source, keep = Contrast(source, [source_of(net) for net in amateurs], contrasts), identity
-        choose = partial(pick, temperature=temperature, keep=keep, generator=generator)
-        made = tokens(source, rows, seq_len, choose, eos_token, (self, *amateurs))
-        return (token.masked_fill(over, self.pad_value).reshape(rows.leading) for token, over in made)
+    @requests(*SAMPLING)
+    def stream(self, ask: Request) -> Iterator[Tensor]:
+        """As `generate`, token by token: yields ids of the shape of prompts without its last axis.
+
+        What is wrong with the arguments is said at once. A row that has ended goes on with `pad_value` until every row has.
+        """
+        shape, made = self._generated(ask)
+        return (token.reshape(shape) for token in made)
+
+    def _generated(self, ask: Request) -> tuple[torch.Size, Iterator[Tensor]]:
+        given = ask.amateur_model
+        amateurs = given if isinstance(given, (tuple, list)) else [] if given is None else [given]
+        ask = replace(ask, amateur_model=[bare(each) for each in amateurs], draft=bare(ask.draft))
+        shape, made = generated(self, self.net, ask, AutoregressiveWrapper.generate)
+        return shape, (token.masked_fill(over, self.pad_value) for token, over in made)
 
     @torch.no_grad()
-    def beam_search(
-        self,
-        prompts: Tensor,
-        seq_len: int,
-        num_beams: int = 4,
-        eos_token: int | None = None,
-        length_penalty: float = 1.0,
-        num_return_sequences: int = 1,
-        prompt_lens: Tensor | None = None,
-        restrict_to_max_seq_len: bool = True,
-        cache_kv: bool = True,
-        compile: bool = False,
-        prefill_chunk: int | None = None,
-        **kwargs: Any,
-    ) -> Beams:
-        """The best continuations of `prompts`, ids (t,), (b, t) or (..., t), among `num_beams` that are followed at a time.
+    @requests(*SEARCHING)
+    def beam_search(self, ask: Request) -> Beams:
+        """The best continuations of prompts among `num_beams` that are followed at a time.
 
         Returns sequences (..., num_return_sequences, k) of new tokens, the best first, and scores (..., num_return_sequences):
-        the sum of log-probabilities over the number of tokens (the end token is one) to the power of `length_penalty`. With 0 the
-        score is the log-probability itself, with 1 its mean per token; above that, longer ones are favoured (1609.08144).
+        the sum of log-probabilities over the number of tokens (the end token is one) to the power of `length_penalty` (1609.08144).
         """
-        switches = {'restrict_to_max_seq_len': restrict_to_max_seq_len, 'cache_kv': cache_kv, 'compile': compile}
-        seq_len, _, eos_token = check_generation(seq_len, eos_token=eos_token, **switches)
-        way = Way.checked(cache_kv, compile, prefill_chunk)
-        rows = read_prompts(prompts, prompt_lens, kwargs.pop('seq_start_pos', None))
-        check_given(kwargs, self.net, AutoregressiveWrapper.beam_search, 'beam_search')
-        check_beam(num_beams, num_return_sequences, length_penalty, seq_len, eos_token, getattr(self.net, 'num_logits', None))
-        source = self.source(rows, seq_len, kwargs, restrict_to_max_seq_len, way, eos_token is not None, self.net)
-        with evaluating(self):
-            found = beam_search(source, rows, seq_len, int(num_beams), eos_token, float(length_penalty), self.pad_value)
-        best = [t[:, : int(num_return_sequences)] for t in found]
-        return Beams(*(t.reshape(*rows.leading, *t.shape[1:]) for t in best))
+        return searched(self, self.net, ask, AutoregressiveWrapper.beam_search, self.pad_value)
 
-    def source(self, rows: Prompts, seq_len: int, kwargs: dict[str, Any], slides: bool, way: Way, may_end: bool, net: Any) -> Source:
-        """How a model, ours or an amateur, decodes behind the prompts: what it sees is never longer than what ours sees."""
-        check_generator(net)
-        check_lasting(kwargs, seq_len)
-        lengths = [length for length in (self.net.max_seq_len, net.max_seq_len) if length]
-        window = min(lengths) if slides and lengths else 0
-        return source_for(net, rows, seq_len, kwargs, window=window, way=way, may_end=may_end)
+    @torch.no_grad()
+    def remember(self, prompts: Tensor, prefill_chunk: int | None = None, prefix: Prefix | None = None, **inputs: Any) -> Prefix:
+        """Read ids (t,) or (b, t) that stand ahead of many prompts: `generate(prompts, prefix=...)` goes on from them.
+
+        One row is ahead of any number of prompts, several are ahead of as many. The numbers are those of generating from all of
+        it, without computing it again; they hold for the weights as they are. `prefix`: what was remembered before these.
+        Inputs go to the model, and go with the later prompts too.
+        """
+        way = Way.checked(True, False, prefill_chunk)
+        return remembered(self, self.net, prompts, way, prefix, inputs, AutoregressiveWrapper.remember)
+
+
+def bare(model: Any) -> Any:
+    """The model in a wrapper, or what it is."""
+    return model.net if isinstance(model, AutoregressiveWrapper) else model
 
 
 def check_packed(x: Tensor, document_ids: Any, z_loss: bool) -> None:
@@ -291,38 +213,3 @@ def forgetful_mask(n: int, inputs: Tensor, prob: float, document_ids: Tensor | N
     count = min(int(n * prob), inputs.shape[1])
     hidden = scores.topk(count, dim=-1).indices
     return ~torch.zeros_like(inputs, dtype=torch.bool).scatter(1, hidden, True)
-
-
-def contrast(expert: Any, models: Any, options: Any) -> tuple[list[Any], list[dict[str, Any]]]:
-    """Amateur models, taken out of their wrappers, and the keywords of each contrast."""
-    listed = [] if models is None else list(models) if isinstance(models, (tuple, list)) else [models]
-    nets = [model.net if isinstance(model, AutoregressiveWrapper) else model for model in listed]
-    each: Sequence[dict[str, Any]] = options if isinstance(options, (tuple, list)) else [{} if options is None else options] * len(nets)
-    if len(each) != len(nets):
-        raise InputError(f'contrastive_decode_kwargs has {len(each)} entries for {len(nets)} amateur models; give one each')
-    for net, given in zip(nets, each):
-        check_amateur(expert, net, given)
-    return nets, list(each)
-
-
-def check_amateur(expert: Any, net: Any, options: dict[str, Any]) -> None:
-    """An amateur must have the expert's vocabulary, and its contrast known keywords."""
-    if not isinstance(net, nn.Module):
-        raise InputError(f'amateur_model={quoted(net)} is no model; expected one over the same tokens, or several')
-    if not isinstance(getattr(net, 'max_seq_len', None), int):
-        raise InputError(f'amateur_model={type(net).__name__} has no max_seq_len; expected a model over tokens, such as TransformerWrapper')
-    if not isinstance(options, Mapping):
-        raise InputError(
-            f'contrastive_decode_kwargs={quoted(options)} is not possible; expected a dict with alpha and beta, or one for each'
-        )
-    ours, theirs = getattr(expert, 'num_logits', None), getattr(net, 'num_logits', None)
-    if None not in (ours, theirs) and ours != theirs:
-        raise InputError(f'amateur_model has logits for {theirs} tokens and the model for {ours}; give one with the same vocabulary')
-    unknown = sorted(options.keys() - {'alpha', 'beta'})
-    if unknown:
-        raise InputError(f'contrastive_decode_kwargs holds {unknown[0]!r}; expected alpha and beta')
-    alpha, beta = real(options.get('alpha', 0.1)), real(options.get('beta', 0.5))
-    if alpha is None or not 0 < alpha <= 1:
-        raise InputError(f'contrastive_decode_kwargs has alpha={quoted(options["alpha"])}; expected a share above 0 and at most 1')
-    if beta is None or not abs(beta) < float('inf'):
-        raise InputError(f'contrastive_decode_kwargs has beta={quoted(options["beta"])}; expected a number')

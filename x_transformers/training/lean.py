@@ -33,8 +33,10 @@ def why_logits(net: nn.Module) -> str | None:
         return 'its forward is not ours alone (a subclass, or hooks)'
     if model.output_is_log_prob or model.sigsoftmax_logits:
         return f'{"mixture_of_softmax" if model.output_is_log_prob else "sigsoftmax_logits"}=True changes them after the head'
+    if model._logits_bound is not None:
+        return 'logits_softclamp_value bounds them after the head'
     head: Any = model.to_logits
-    if type(head) not in (nn.Linear, TiedLogits):
+    if type(head).forward not in (nn.Linear.forward, TiedLogits.forward):
         return f'its head (to_logits) is a {type(head).__name__}, not one linear map'
     if is_watched(head) or head._backward_hooks or head._backward_pre_hooks:
         return 'there are hooks on its head'
@@ -44,7 +46,7 @@ def why_logits(net: nn.Module) -> str | None:
 
 def weights_of(head: Any) -> tuple[Tensor, Tensor | None]:
     """Weight (v, d) and bias (v,) of a linear head."""
-    return (head.table, None) if isinstance(head, TiedLogits) else (head.weight, head.bias)
+    return (head.table if isinstance(head, TiedLogits) else head.weight, head.bias)
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from x_transformers.decoding.generate import tokens
+from x_transformers.decoding.callables import processors_of, stops_of, surrounded
+from x_transformers.decoding.generate import Ends, OneByOne, tokens
 from x_transformers.decoding.nets import check_generator, check_given, check_outputs
 from x_transformers.decoding.prompts import check_generation, check_lasting, check_padding, read_prompts
-from x_transformers.decoding.sampling import chosen_filter, pick, top_k
+from x_transformers.decoding.sampling import Choice, chosen_filter, top_k
 from x_transformers.decoding.segments import Mems, Segments
 from x_transformers.errors import FlagError, InputError
 from x_transformers.flags import Config, configured, flag
@@ -86,13 +86,15 @@ class XLAutoregressiveWrapper(Storable, nn.Module):
         mems: Mems = None,
         cache_kv: bool = True,
         generator: torch.Generator | None = None,
+        logits_processors: Sequence[Callable[..., Tensor]] | None = None,
+        stopping_criteria: Sequence[Callable[..., Any]] | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """Continue `start_tokens`, ids (t,), (b, t) or (..., t), of any length by up to `seq_len` tokens; returns the new ones.
 
         When every row holds an end token, generation stops and what follows the first is `pad_value`; as in 2.0.1, nothing
         is replaced where it ends before that. `mems`: memories from before the start tokens. `seq_start_pos` (b,): padding in
-        front of each, within one segment.
+        front of each, within one segment. `logits_processors` and `stopping_criteria` are those of `AutoregressiveWrapper`.
         """
         seq_len, temperature, eos_token = check_generation(seq_len, temperature, eos_token, generator, cache_kv=cache_kv)
         if 'prompt_lens' in kwargs:
@@ -108,12 +110,13 @@ class XLAutoregressiveWrapper(Storable, nn.Module):
                 f'seq_start_pos with {fed} tokens to read goes beyond one segment (max_seq_len={self.max_seq_len}), whose memories have '
                 'one length; generate from one length at a time'
             )
-        choose = partial(pick, temperature=temperature, keep=chosen_filter(filter_logits_fn, filter_kwargs), generator=generator)
-        source = Segments(self.net, self.max_seq_len, kwargs, mems, cache_kv)
-        made = list(tokens(source, rows, seq_len, choose, eos_token, (self,)))
+        choose = Choice(temperature, chosen_filter(filter_logits_fn, filter_kwargs), generator)
+        ends, processors = Ends(eos_token, stops_of(stopping_criteria)), processors_of(logits_processors)
+        source = surrounded(Segments(self.net, self.max_seq_len, kwargs, mems, cache_kv), processors)
+        made = list(tokens(OneByOne(source, choose), rows, seq_len, ends, (self,)))
         if not made:
             return start_tokens.new_empty((*rows.leading, 0))
         out, over = (torch.stack(each, dim=-1) for each in zip(*made))
-        if eos_token is not None and bool((over[:, -1] | (out[:, -1] == eos_token)).all()):
+        if ends.possible and bool(ends.after(torch.cat((rows.tokens, out), dim=1), over[:, -1]).all()):
             out = out.masked_fill(over, self.pad_value)
         return out.reshape(*rows.leading, -1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from x_transformers.decoding.nets import check_generator, check_given, check_outputs
 from x_transformers.decoding.prompts import check_generation, check_lasting, check_padding
 from x_transformers.decoding.rollout import Rollout
-from x_transformers.decoding.sampling import chosen_filter, pick, top_k
+from x_transformers.decoding.sampling import Choice, chosen_filter, top_k
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, configured, flag
 from x_transformers.inputs import expect, expect_place, expect_switch
@@ -129,7 +129,7 @@ class XValAutoregressiveWrapper(Storable, nn.Module):
         if start_tokens.numel() == 0:
             raise InputError(f'start_tokens has shape {tuple(start_tokens.shape)}, expected at least one token to go on from')
         expect('start_numbers', start_numbers, tuple(start_tokens.shape), 'float', 'it has a number for each of start_tokens')
-        keep = chosen_filter(filter_logits_fn, filter_kwargs)
+        choose = Choice(temperature, chosen_filter(filter_logits_fn, filter_kwargs), generator)
         check_given(kwargs, self.net, XValAutoregressiveWrapper.generate, 'generate')
         check_generator(self.net)
         check_lasting(kwargs, seq_len)
@@ -139,7 +139,7 @@ class XValAutoregressiveWrapper(Storable, nn.Module):
             rollout = Rollout(self.net, start, seq_len, cache_kv, kwargs)
             for _ in range(seq_len):
                 logits, number = rollout.outputs(out)
-                out = out.with_next(pick(logits, temperature, keep, generator), number)
+                out = out.with_next(choose(logits), number)
         is_number = out.ids[:, start:] == self.net.numerical_token_id
         return GenerateReturn(out.ids[:, start:], out.numbers[:, start:].masked_fill(~is_number, torch.nan), is_number)
 

@@ -62,6 +62,12 @@ MISUSES: dict[str, Misuse] = {
         '--set', "'depth'", 'NAME=VALUE', 'as in ff_mult=2'),
     'a word for a depth': Misuse(SystemExit, lambda: command('train_lm', *DATA, '--set', 'depth=deep'),
         'depth', "depth='deep'", 'expected a whole number'),
+    'processes that were not started': Misuse(SystemExit, lambda: command('train_lm', *DATA, '--parallel', 'fsdp'),
+        '--parallel', 'fsdp', 'for several processes', 'torchrun --nproc-per-node 2'),
+    'an unknown way together': Misuse(SystemExit, lambda: command('train_lm', *DATA, '--parallel', 'pp'),
+        '--parallel', "'pp'", 'ddp'),
+    'processes that compile': Misuse(SystemExit, lambda: command('train_lm', *DATA, '--parallel', 'ddp', '--compile'),
+        '--compile', '--parallel ddp', 'cannot be combined', 'Leave one out'),
     'data that is not there': Misuse(SystemExit, lambda: command('train_lm', '--data', 'no/such/file'),
         '--data', 'no/such/file', 'cannot be read', 'Name a text file'),
 }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from misuses.pieces import MODEL, NET, OTHER, decoder, wrapper
+from misuses.pieces import MODEL, NET, OTHER, decoder, encoder, wrapper
 from misuses.row import Misuse
 from x_transformers import (
     DPO,
@@ -23,6 +23,48 @@ from x_transformers.x_transformers import (
 MISUSES: dict[str, Misuse] = {
     'scale and simple norm': Misuse(FlagError, lambda: decoder(use_scalenorm=True, use_simple_rmsnorm=True),
         'use_scalenorm', 'use_scalenorm=True and use_simple_rmsnorm=True', 'they fill the same place', 'Keep one'),
+    'a bias in a norm that has none': Misuse(FlagError, lambda: decoder(norm_bias=True, use_rmsnorm=True),
+        'norm_bias', 'norm_bias=True cannot be combined with use_rmsnorm=True', 'only LayerNorm has a bias', 'Leave one out'),
+    'a scaling and a decay': Misuse(FlagError, lambda: decoder(rotary_xpos=True, rotary_scaling={'kind': 'linear', 'factor': 2.0}),
+        'rotary_scaling', 'cannot be combined with rotary_xpos=True', 'both are ways to longer sequences', 'Keep one'),
+    'two norms of queries and keys': Misuse(FlagError, lambda: decoder(attn_qk_norm=True, attn_qk_rmsnorm=True),
+        'attn_qk_norm', 'attn_qk_norm=True cannot be combined with attn_qk_rmsnorm=True', 'both norm queries and keys', 'Keep one'),
+    'the epsilon of a norm that is off': Misuse(FlagError, lambda: decoder(attn_qk_rmsnorm_eps=1e-5),
+        'attn_qk_rmsnorm_eps', 'attn_qk_rmsnorm_eps=1e-05', 'it is of a norm that is off', 'Set attn_qk_rmsnorm=True'),
+    'two activations': Misuse(FlagError, lambda: decoder(ff_relu=True, ff_swish=True),
+        'ff_relu', 'ff_relu=True and ff_swish=True', 'they fill the same place', 'Keep one'),
+    'a projection of a gate that is off': Misuse(FlagError, lambda: decoder(ff_glu_no_bias=True),
+        'ff_glu_no_bias', 'ff_glu_no_bias=True', 'it is about the projection of a GLU', 'Set ff_glu=True'),
+    'parallel blocks of single layers': Misuse(FlagError, lambda: decoder(parallel_block=True, custom_layers='af'),
+        'parallel_block', "parallel_block=True cannot be combined with custom_layers='af'", 'there are single layers', 'Keep one'),
+    'parallel blocks on both sides': Misuse(FlagError, lambda: decoder(parallel_block=True, macaron=True),
+        'parallel_block', 'parallel_block=True cannot be combined with macaron=True', 'before and behind', 'Keep one'),
+    'parallel blocks that are normed behind': Misuse(FlagError, lambda: decoder(parallel_block=True, pre_norm=False),
+        'parallel_block', 'parallel_block=True cannot be combined with pre_norm=False', 'normed behind each branch', 'Leave pre_norm out'),
+    'one norm of blocks that are none': Misuse(FlagError, lambda: decoder(parallel_block_one_norm=True),
+        'parallel_block_one_norm', 'parallel_block_one_norm=True', 'blocks are not parallel', 'Set parallel_block=True'),
+    'one norm that is left out': Misuse(
+        FlagError, lambda: decoder(parallel_block=True, parallel_block_one_norm=True, layer_dropout=0.1),
+        'parallel_block_one_norm', 'cannot be combined with layer_dropout=0.1', 'so is the norm of all', 'Keep one'),
+    'parallel blocks cut apart': Misuse(FlagError, lambda: decoder(parallel_block=True, depth=2, layers_execute_order=(0, 2, 1, 3)),
+        'layers_execute_order', 'layers_execute_order=(0, 2, 1, 3) cuts blocks apart', 'parallel_block=True runs the 2 layers',
+        'run whole blocks'),
+    'two scales of scores': Misuse(FlagError, lambda: decoder(attn_qk_norm=True, attn_scale=0.5),
+        'attn_scale', 'attn_scale=0.5 cannot be combined with attn_qk_norm=True', 'is attn_qk_norm_scale', 'Leave attn_scale out'),
+    'scores handed on between windows': Misuse(
+        FlagError, lambda: decoder(depth=2, residual_attn=True, attn_max_attend_past=(3, None)),
+        'residual_attn', 'residual_attn=True and attn_max_attend_past=(3, None) cannot be combined', 'remember different ones',
+        'Give all one window'),
+    'frequencies by layer that look at a context': Misuse(
+        FlagError, lambda: decoder(depth=2, cross_attend=True, rotary_pos_emb=True, rotary_base=(10.0, 20.0)),
+        'rotary_base', 'rotary_base=(10.0, 20.0) cannot be combined with cross_attend=True', 'only self-attentions have',
+        'Give one for all'),
+    'a bias of no head': Misuse(FlagError, lambda: wrapper(logits_bias=True, return_only_embed=True),
+        'logits_bias', 'logits_bias=True cannot be combined with return_only_embed=True', 'there is no head', 'Leave one out'),
+    'a bias of a head of ones own': Misuse(FlagError, lambda: wrapper(logits_bias=True, to_logits=nn.Linear(16, 11)),
+        'logits_bias', 'logits_bias=True cannot be combined with to_logits=Linear', 'has what it has', 'Leave one out'),
+    'a window said twice': Misuse(FlagError, lambda: encoder(attn_window=3, attn_max_attend_past=3),
+        'attn_window', 'attn_window=3 cannot be combined with attn_max_attend_past=3', 'how far back tokens see', 'Keep one'),
     'ALiBi and dynamic bias': Misuse(FlagError, lambda: decoder(alibi_pos_bias=True, dynamic_pos_bias=True),
         'alibi_pos_bias', 'alibi_pos_bias=True and dynamic_pos_bias=True', 'they fill the same place', 'Keep one'),
     'T5 and dynamic bias': Misuse(FlagError, lambda: decoder(rel_pos_bias=True, dynamic_pos_bias=True),

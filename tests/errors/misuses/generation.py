@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import torch
 
-from misuses.pieces import ALLOWED, CRITICAL, MASKED, MODEL, NEO, NET, OTHER, PREFERENCE, XL, X, ids
+from misuses.pieces import ALLOWED, CRITICAL, ENCODER, MASKED, MODEL, NEO, NET, OTHER, PREFERENCE, ROTARY_MODEL, XL, X, ids, wrapper
 from misuses.row import Misuse
+from x_transformers import AutoregressiveWrapper
+from x_transformers.decoding.processors import FrequencyPenalty, LogitBias, MinLength, NoRepeatNgrams, PresencePenalty, RepetitionPenalty
 from x_transformers.errors import DecodeError, InputError
+
+REMEMBERED, PAIR = MODEL.remember(ids(1, 3)), MODEL.remember(ids(2, 3))
+BOTH_WAYS = AutoregressiveWrapper(wrapper(attn_layers=ENCODER))
+
+
+def behind(**given: object) -> object:
+    return MODEL.generate(ids(2, 2), 2, **{'prefix': REMEMBERED, **given})
+
+
+def drafted(**given: object) -> object:
+    return MODEL.generate(ids(1, 2), 2, **{'draft': NET, **given})
+
 
 MISUSES: dict[str, Misuse] = {
     'a list for a prompt': Misuse(InputError, lambda: MODEL.generate([1, 2], 2),
@@ -136,4 +150,69 @@ MISUSES: dict[str, Misuse] = {
     'no numbers for neurons': Misuse(InputError, lambda: NEO(torch.zeros(0, 3)), 'x', 'has shape (0, 3)', 'dim_in=3 numbers'),
     'an end that is no token': Misuse(InputError, lambda: MODEL.generate(ids(1, 2), 1, eos_token='.'),
         'eos_token', "eos_token='.'", 'the id of a token'),
+    'a processor alone': Misuse(InputError, lambda: MODEL.generate(ids(1, 2), 1, logits_processors=len),
+        'logits_processors', 'logits_processors=<built-in function len>', 'a list of functions (tokens so far, logits) -> logits'),
+    'processors that are no functions': Misuse(InputError, lambda: MODEL.beam_search(ids(1, 2), 1, logits_processors=[1.2]),
+        'logits_processors', 'logits_processors=[1.2]', 'a list of functions (tokens so far, logits) -> logits'),
+    'a number for a stop': Misuse(InputError, lambda: MODEL.generate(ids(1, 2), 1, stopping_criteria=[3]),
+        'stopping_criteria', 'stopping_criteria=[3]', 'a list of functions (tokens so far) -> bool, or one for each row'),
+    'no sequence of a prompt': Misuse(InputError, lambda: MODEL.generate(ids(1, 2), 1, num_return_sequences=0),
+        'num_return_sequences', 'num_return_sequences=0', 'a number of at least 1'),
+    'a draft that is no model': Misuse(InputError, lambda: drafted(draft='gpt'),
+        'draft', "draft='gpt' is no model", 'one over the same tokens, or a function (tokens so far, count) -> ids (b, count)'),
+    'a draft of another vocabulary': Misuse(InputError, lambda: drafted(draft=OTHER),
+        'draft', 'has logits for 7 tokens and the model for 11', 'give one with the same vocabulary'),
+    'a draft over no tokens': Misuse(InputError, lambda: drafted(draft=torch.nn.Linear(2, 2)),
+        'draft', 'draft=Linear has no max_seq_len', 'a model over tokens, such as TransformerWrapper'),
+    'no token of a draft': Misuse(InputError, lambda: drafted(draft_tokens=0),
+        'draft_tokens', 'draft_tokens=0', 'how many tokens to propose at a time, at least 1'),
+    'a draft that is compiled': Misuse(InputError, lambda: drafted(compile=True),
+        'draft', 'compile=True cannot be combined with draft', 'calls of the model have other lengths each time', 'Keep one'),
+    'a draft without a state': Misuse(InputError, lambda: drafted(cache_kv=False),
+        'draft', 'needs cache_kv=True', 'one call that goes on from a state', 'Keep one'),
+    'a draft for a model that looks ahead': Misuse(DecodeError, lambda: BOTH_WAYS.generate(ids(1, 2), 2, draft=NET),
+        'draft', 'Encoder looks at later tokens', 'needs a model that goes on from earlier tokens', 'leave it out'),
+    'a draft that has not as many positions': Misuse(
+        DecodeError, lambda: ROTARY_MODEL.generate(ids(1, 2), 5, draft=wrapper(max_seq_len=4)),
+        'prompt', 'seq_len=5 goes beyond max_seq_len=4', 'shorten them'),
+    'a prefix that is none': Misuse(InputError, lambda: behind(prefix=ids(1, 3)),
+        'prefix', 'prefix=', 'what remember(prompts) of this model returned'),
+    'a prefix of another model': Misuse(InputError, lambda: ROTARY_MODEL.generate(ids(2, 2), 2, prefix=REMEMBERED),
+        'prefix', 'is of another model', 'call remember of this one'),
+    'a prefix of another batch': Misuse(InputError, lambda: MODEL.generate(ids(3, 2), 2, prefix=PAIR),
+        'prefix', 'has 2 rows and prompts 3', 'remember one row, for all prompts, or one for each of them'),
+    'a prefix that would be forgotten': Misuse(InputError, lambda: MODEL.generate(ids(2, 6), 2, prefix=REMEMBERED),
+        'prefix', 'has 3 tokens and prompts 6, which goes beyond max_seq_len=8', 'shorten them, or set restrict_to_max_seq_len=False'),
+    'a mask behind a prefix': Misuse(InputError, lambda: behind(mask=ids(2, 2) == 0),
+        'mask', 'cannot be combined with prefix', 'give it to remember'),
+    'embeddings ahead of a prefix': Misuse(InputError, lambda: behind(prepend_embeds=X),
+        'prepend_embeds', 'cannot be combined with prefix, which goes ahead of the prompts', 'give it to remember'),
+    'a prefix of both directions': Misuse(DecodeError, lambda: BOTH_WAYS.remember(ids(1, 2)),
+        'remember', 'Encoder looks at later tokens', 'needs a model that goes on from earlier tokens'),
+    'a prefix with a mask': Misuse(InputError, lambda: MODEL.remember(ids(1, 2), mask=ids(1, 2) == 0),
+        'mask', 'cannot be given to remember', 'rows of a prefix have one length', 'leave out the tokens that are not there'),
+    'a prefix of nothing': Misuse(InputError, lambda: MODEL.remember(ids(1, 0)),
+        'prompts', 'has shape (1, 0)', 'give at least one token to start from'),
+    'a prefix with something by token': Misuse(InputError, lambda: MODEL.remember(ids(2, 4), sum_embeds=X),
+        'sum_embeds', 'has shape (2, 4, 16)', 'an entry for each token of the prompts', 'leave it out'),
+    'no repetition penalty': Misuse(InputError, lambda: RepetitionPenalty(0),
+        'RepetitionPenalty', 'penalty=0', 'a number above 0, such as 1.2'),
+    'a negative presence penalty': Misuse(InputError, lambda: PresencePenalty(-0.5),
+        'PresencePenalty', 'penalty=-0.5', 'a number of at least 0'),
+    'a frequency penalty that is no number': Misuse(InputError, lambda: FrequencyPenalty('much'),
+        'FrequencyPenalty', "penalty='much'", 'a number of at least 0'),
+    'a penalty after less than nothing': Misuse(InputError, lambda: FrequencyPenalty(0.5, after=-1),
+        'FrequencyPenalty', 'after=-1', 'a whole number of at least 0'),
+    'n-grams of no tokens': Misuse(InputError, lambda: NoRepeatNgrams(0),
+        'NoRepeatNgrams', 'size=0', 'a whole number of at least 1'),
+    'a length until no token': Misuse(InputError, lambda: MinLength(3, None),
+        'MinLength', 'eos_token=None', 'a whole number of at least 0'),
+    'an end that is not in the vocabulary': Misuse(InputError, lambda: MinLength(3, 11)(ids(1, 2), torch.zeros(1, 11)),
+        'MinLength', 'eos_token names the token 11', 'logits of 11', '0 to 10'),
+    'a bias that is a list': Misuse(InputError, lambda: LogitBias([0.5]),
+        'LogitBias', 'bias=[0.5]', 'a dict from ids of tokens to numbers'),
+    'a bias that is no number': Misuse(InputError, lambda: LogitBias({3: float('nan')}),
+        'LogitBias', 'bias={3: nan}', 'a dict from ids of tokens to numbers'),
+    'a bias of a strange token': Misuse(InputError, lambda: LogitBias({12: 1.0})(ids(1, 2), torch.zeros(1, 11)),
+        'LogitBias', 'bias names the token 12', 'logits of 11', '0 to 10'),
 }  # fmt: skip
