@@ -29,6 +29,13 @@ CHAPTERS: dict[str, tuple[str, str, dict[str, tuple[str, ...]]]] = {
         ),
         'x_transformers.training.packing': ('pack', 'ids_from_lengths', 'ids_from_cu_seqlens'),
     }),
+    'reference/generation.md': ('Generation', 'What `generate` and its kin take besides prompts.', {
+        'x_transformers.decoding.processors': (
+            'RepetitionPenalty', 'PresencePenalty', 'FrequencyPenalty', 'NoRepeatNgrams', 'MinLength', 'LogitBias',
+        ),
+        'x_transformers.decoding.speculative': ('prompt_lookup',),
+        'x_transformers.decoding.sampling': ('top_k', 'top_p', 'top_a', 'min_p'),
+    }),
     'reference/state.md': ('State', 'What flows between calls.', {
         'x_transformers.state': ('StackState',),
         'x_transformers.layers': ('LayerIntermediates',),
@@ -36,6 +43,11 @@ CHAPTERS: dict[str, tuple[str, str, dict[str, tuple[str, ...]]]] = {
     'reference/files.md': ('Files and checkpoints', 'Folders of weights and flags, and state dicts of other releases.', {
         'x_transformers': ('load',),
         'x_transformers.interop.checkpoints': ('from_later',),
+    }),
+    'reference/parallel.md': ('Several processes', 'One model in several processes, and checkpoints between any number of them.', {
+        'x_transformers.parallel': (
+            'parallelize', 'checkpoint_layers', 'plain', 'whole', 'within', 'gather', 'save_checkpoint', 'load_checkpoint', 'part_like',
+        ),
     }),
     'reference/flags.md': ('Flags and errors', 'How flags are declared and listed, and what a user can get wrong.', {
         'x_transformers.flags': ('flag', 'group', 'catalogue', 'lookup', 'is_on', 'at_most_one', 'excludes', 'demands'),
@@ -45,10 +57,11 @@ CHAPTERS: dict[str, tuple[str, str, dict[str, tuple[str, ...]]]] = {
 }
 # What one calls on them; the other methods are verbs of the forward pass, for who reads the code
 CALLED = (
-    'forward', 'encode', 'margin', 'generate', 'stream', 'beam_search', 'empty_state',
+    'forward', 'encode', 'margin', 'generate', 'stream', 'beam_search', 'empty_state', 'summary', 'flops',
     'clone', 'detach', 'keep', 'reorder', 'rewind', 'to',
     'save', 'load', 'load_weights', 'save_pretrained', 'from_pretrained', 'push_to_hub',
 )
+CALLED_TOO = {'AutoregressiveWrapper': ('remember',)}
 WIDEST = 100
 
 
@@ -82,7 +95,7 @@ def of_class(cls: type, seen: set[Any]) -> Iterator[str]:
         yield f'Keywords: [its flags](../flags.md), or `python -m x_transformers.flags --of {cls.__name__}`.'
     elif not issubclass(cls, Exception):
         yield signature(cls, cls.__name__)
-    for name in CALLED:
+    for name in (*CALLED, *CALLED_TOO.get(cls.__name__, ())):
         function = getattr(getattr(cls, name, None), '__func__', getattr(cls, name, None))
         if function and function.__module__.startswith('x_transformers') and function not in seen:
             seen.add(function)
@@ -142,6 +155,14 @@ def prose(doc: str | None) -> str:
 
 
 def plain(text: str) -> str:
-    parts = re.split(r'(`[^`\n]+`)', text)
+    paragraphs = (listed(paragraph) for paragraph in text.split('\n\n'))
+    parts = re.split(r'(`[^`\n]+`)', '\n\n'.join(paragraphs))
     escaped = ''.join(part if part.startswith('`') else re.sub(r'([*_<\[\]])', r'\\\1', part) for part in parts)
     return re.sub(r'\b(\d{4}\.\d{4,5})\b', lambda paper: paper_link(paper[1]), escaped)
+
+
+def listed(paragraph: str) -> str:
+    """Lines `name: what it is`, where a paragraph is made of them, as a list."""
+    named = re.compile(r'^(\w+(?:, \w+)*): ', re.MULTILINE)
+    several = named.match(paragraph) and len(named.findall(paragraph)) > 1
+    return named.sub(lambda line: f'- `{line[1]}`: ', paragraph) if several else paragraph
