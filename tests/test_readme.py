@@ -48,6 +48,7 @@ CLASSES = (
 )
 
 
+IMPORTED_BY_NAME = ('x_transformers.parallel', 'x_transformers.interop.checkpoints')
 ALONE = dict(RANK='0', WORLD_SIZE='1', MASTER_ADDR='localhost', MASTER_PORT='0')     # as torchrun says it to a single process
 
 
@@ -119,8 +120,11 @@ def test_make_targets_exist(page):
 
 @cache
 def known_names():
-    """Flags, arguments, and methods and fields of public classes."""
+    """Flags, arguments, and methods and fields of public classes; functions and arguments of what is imported by name."""
     known = {entry.name for entry in catalogue(LayersConfig)} | {'x_transformers'}
+    for module in map(importlib.import_module, IMPORTED_BY_NAME):
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            known |= {name, *inspect.signature(function).parameters}
     for cls in CLASSES:
         known |= {name for name in dir(cls) if not name.startswith('_')} | set(inspect.signature(cls).parameters)
         for _, method in inspect.getmembers(cls, inspect.isfunction):
@@ -135,7 +139,7 @@ def test_every_name_in_the_text_exists(page):
     named = {name for span in spans for name in re.findall(r'\b([a-z]\w*)=', span)}
     named |= {span for span in spans if re.fullmatch(r'[a-z]+(_[a-z0-9]+)+', span)}
     assert len(named) > 30 or page is not README
-    of_torch = {'fullgraph', 'dynamo'}
+    of_torch = {'fullgraph', 'dynamo', 'fully_shard', 'parallelize_module', 'find_unused_parameters'}
     assert named - known_names() - of_torch == set()
 
 

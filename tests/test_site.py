@@ -47,6 +47,11 @@ def test_a_page_of_a_flag_says_all_that_is_known(site):
     assert 'bool | None' in words(site, 'flags/attn_flash')      # a bar, and no backslash before it
 
 
+def test_a_refusal_is_told_on_both_pages(site):
+    for name, other in (('sandwich_coef', 'par_ratio'), ('par_ratio', 'sandwich_coef')):
+        assert f'decoder, encoder, encoder-decoder with {other}: they fill the same place' in words(site, f'flags/{name}')
+
+
 def test_flags_are_shown_in_figures(site):
     drawn = {path.stem for path in (site / 'images' / 'flags').glob('*.png')}
     assert {'attn_selective', 'attn_num_mem_kv', 'unet_skips', 'ff_swish', 'only_cross'} <= drawn
