@@ -153,7 +153,7 @@ def test_package_is_marked_as_typed():
 @each_module
 def test_dependencies_are_declared(name):
     assert third_party(name, at_import=True) <= declared()
-    optional = declared('examples') | declared('hub')
+    optional = declared('examples') | declared('hub') | declared('transformers')
     assert third_party(name, at_import=False) <= declared() | optional, 'inside functions extras may be imported too'
 
 

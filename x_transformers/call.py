@@ -42,7 +42,7 @@ class Span:
     def last(self, count: int) -> Span:
         """The latest `count` tokens."""
         cut = self.length - count
-        if cut == 0:
+        if known(cut == 0):
             return self
         keep = lambda t: None if t is None else t[:, cut:]
         return Span(self.start + cut, count, keep(self.pos), keep(self.visible), keep(self.document))
@@ -137,7 +137,6 @@ class Call:
         return replace(self, shared={}, trace=None if self.trace is None else self.trace.apart())
 
 
-@dataclass
 class Depth:
     """Handed down the layers of one forward pass. Each field has one writer.
 
@@ -145,17 +144,21 @@ class Depth:
     counts has written the values; where nothing is said of them, one has.
     """
 
-    scores: dict[str, Tensor] = field(default_factory=dict)  # attention: logits of the layer before, by kind
-    values: dict[str, Tensor] = field(default_factory=dict)  # attention: values of the first layer of each kind
-    dual: Tensor | None = None  # ResiDual's second, un-normed stream (residuals.py)
-    entered: Tensor | None = None  # parallel blocks: the stream entering the block, which all its branches read (layers.py)
-    normed: Tensor | None = None  # the same through the one norm of a block (layer.py)
-    streams: list[Tensor] = field(default_factory=list)  # U-net skips: the stream entering every layer so far (skips.py)
-    chosen: dict[str, Tensor] = field(default_factory=dict)  # () bool, by kind (running.py)
+    def __init__(self) -> None:
+        self.scores: dict[str, Tensor] = {}  # attention: logits of the layer before, by kind
+        self.values: dict[str, Tensor] = {}  # attention: values of the first layer of each kind
+        self.dual: Tensor | None = None  # ResiDual's second, un-normed stream (residuals.py)
+        self.entered: Tensor | None = None  # parallel blocks: the stream entering the block, which all its branches read (layers.py)
+        self.normed: Tensor | None = None  # the same through the one norm of a block (layer.py)
+        self.streams: list[Tensor] = []  # U-net skips: the stream entering every layer so far (skips.py)
+        self.chosen: dict[str, Tensor] = {}  # () bool, by kind (running.py)
 
     def apart(self) -> Depth:
         """The same, to which one layer may write without the others seeing it."""
-        return replace(self, scores=dict(self.scores), values=dict(self.values), chosen=dict(self.chosen))
+        own = Depth()
+        own.__dict__.update(self.__dict__)
+        own.scores, own.values, own.chosen = dict(self.scores), dict(self.values), dict(self.chosen)
+        return own
 
     def first_values(self, kind: str, v: Tensor) -> Tensor:
         """The values of the first layer of this kind, which are `v` where there were none before."""

@@ -34,6 +34,12 @@ def with_room(state: StackState, more: int) -> StackState:
     return replace(state, layers=tuple(of_keys(roomy, layer) for layer in state.layers))
 
 
+def slid(state: StackState, coming: int) -> StackState:
+    """The same, whose windows slid before so many tokens come, which then need not: a graph of one step stays one."""
+    slide = lambda keys: keys.slide(coming) if isinstance(keys, WindowKeys) else keys
+    return replace(state, layers=tuple(of_keys(slide, layer) for layer in state.layers))
+
+
 def joined(states: Sequence[StackState], paddings: Sequence[int], sizes: Sequence[int]) -> StackState:
     """Rows of all, one state behind the other: `sizes` rows each, in front of which so much padding makes all of one length."""
     padded = [behind_padding(*each) for each in zip(states, paddings, sizes, strict=True)]
@@ -57,7 +63,7 @@ def behind_padding(state: StackState, count: int, rows: int) -> StackState:
 
     def move(kept: Any) -> Any:
         if isinstance(kept, WindowKeys):
-            return replace(kept, gone=kept.gone + count) if kept.gone else replace(kept, kept=move(kept.kept))
+            return replace(kept, kept=kept.kept if kept.gone else move(kept.kept), total=kept.total + count)
         if isinstance(kept, Keys):
             return replace(kept, records={name: moved(t, kept.length - tokens + kept.lead) for name, t in kept.records.items()})
         if kept is None or isinstance(kept, (ContextKeys, Lost)):
@@ -85,7 +91,7 @@ def aligned(layers: tuple[Any, ...]) -> list[Any]:
     for layer in layers:
         of_keys(measure, layer)
     least = min(remembered)
-    cut = lambda keys: replace(keys, kept=keys.kept.keep(least), gone=keys.gone + keys.length - least) if least else keys
+    cut = lambda keys: replace(keys, kept=keys.kept.keep(least)) if least else keys
     return [of_keys(cut, layer) for layer in layers]
 
 

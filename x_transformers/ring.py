@@ -23,7 +23,12 @@ class WindowKeys:
     kept: Keys | FixedKeys
     window: int  # tokens before a query that it sees
     preallocated: bool
-    gone: int = 0  # tokens that slid out, of those that the layer stack still counts
+    total: int  # tokens so far, with those that slid out and that the layer stack still counts
+
+    @property
+    def gone(self) -> int:
+        """Tokens that slid out."""
+        return self.total - self.length
 
     def read(self) -> Records:
         return self.kept.read()
@@ -45,24 +50,21 @@ class WindowKeys:
         kept, new = self.kept, next(iter(records.values())).shape[-2]
         if isinstance(kept, FixedKeys) and kept.length + new > kept.capacity:
             kept = Keys(kept.read(), kept.lead, kept.memory_mask)
-        return replace(self, kept=kept.append(records))
+        return replace(self, kept=kept.append(records), total=self.total + new)
 
-    def slide(self) -> WindowKeys:
-        """After a call: without what no later query sees."""
+    def slide(self, coming: int = 0) -> WindowKeys:
+        """After a call, or before one of so many tokens: without what no later query sees."""
         most = self.window + 2 * SPARE
-        if self.length <= most and (isinstance(self.kept, FixedKeys) or not self.preallocated):
+        if self.length + coming <= most and (isinstance(self.kept, FixedKeys) or not self.preallocated):
             return self
         count = min(self.length, self.window + SPARE)
         kept: Keys | FixedKeys = Keys(self.kept.read(), self.kept.lead, self.memory_mask).keep(count)
         if self.preallocated:
             kept = Fresh(memory_mask=kept.memory_mask, capacity=most).start(kept.read(), kept.lead)
-        return replace(self, kept=kept, gone=self.gone + self.length - count)
+        return replace(self, kept=kept)
 
     def keep(self, count: int) -> WindowKeys:
-        if count >= self.length + self.gone:
-            return self
-        kept = self.kept.keep(count)
-        return replace(self, kept=kept, gone=max(count - kept.length, 0))
+        return self if count >= self.total else replace(self, kept=self.kept.keep(count), total=count)
 
     def rewrite(self, name: str, t: Tensor) -> WindowKeys:
         return replace(self, kept=self.kept.rewrite(name, t))
@@ -73,11 +75,12 @@ class WindowKeys:
                 f'a window of {self.window} (attn_max_attend_past or attn_window) cannot take back {count} tokens: of what slid out of it, '
                 f'only the latest {self.length - self.window} tokens are remembered. Keep the state from before those tokens instead.'
             )
-        return replace(self, kept=self.kept.rewind(count))
+        return replace(self, kept=self.kept.rewind(count), total=self.total - count)
 
 
 def first_keys(fresh: Fresh, records: Records, lead: int, window: int | None) -> Keys | FixedKeys | WindowKeys:
     """The first keys of a layer; of a window that is smaller than the room asked for, only as many as it needs."""
     if window is None or (fresh.capacity is not None and fresh.capacity <= window + 2 * SPARE):
         return fresh.start(records, lead)
-    return WindowKeys(Keys(records, lead, fresh.memory_mask), window, fresh.capacity is not None)
+    kept = Keys(records, lead, fresh.memory_mask)
+    return WindowKeys(kept, window, fresh.capacity is not None, kept.length)

@@ -16,7 +16,7 @@ from typing import Any
 HERE = Path(__file__).parent
 PLACES = [str(HERE), str(HERE.parent / 'laws'), str(HERE.parents[1])]
 sys.path[:0] = PLACES[:2]
-PATIENCE = timedelta(seconds=60)  # with a process that went wrong, which the others wait for
+PATIENCE = timedelta(seconds=300)  # with a process that went wrong, which the others wait for
 
 
 class Processes:
@@ -30,25 +30,41 @@ class Processes:
         ensure_running()
         del os.environ['PYTHONPATH']
         os.environ.update({} if before is None else {'PYTHONPATH': before})
-        self.pipes: list[Any] = []
+        self.started: list[Any] = []  # (process, pipe)
 
     def run(self, count: int, work: Callable[..., Any], *given: Any) -> list[Any]:
         """`work(rank, *given)` in `count` processes that are a group meanwhile; what each returns."""
-        while len(self.pipes) < count:
-            ours, theirs = self.context.Pipe()
-            self.context.Process(target=serve, args=(theirs,), daemon=True).start()
-            self.pipes.append(ours)
+        self.started = [one for one in self.started if one[0].is_alive()]
+        while len(self.started) < count:
+            self.started.append(self.start())
         with tempfile.TemporaryDirectory() as folder:
-            for rank, pipe in enumerate(self.pipes[:count]):
+            for rank, (_, pipe) in enumerate(self.started[:count]):
                 pipe.send((rank, count, f'{folder}/store', work, given))
-            answers = [pipe.recv() for pipe in self.pipes[:count]]
+            answers = [answer_of(process, pipe) for process, pipe in self.started[:count]]
         broken = [f'process {rank}:\n{trace}' for rank, (trace, _) in enumerate(answers) if trace]
         assert not broken, '\n'.join(broken)
         return [result for _, result in answers]
 
+    def start(self) -> tuple[Any, Any]:
+        ours, theirs = self.context.Pipe()
+        process = self.context.Process(target=serve, args=(theirs,), daemon=True)
+        process.start()
+        theirs.close()
+        return process, ours
+
     def close(self) -> None:
-        for pipe in self.pipes:
-            pipe.send(None)
+        for process, pipe in self.started:
+            if process.is_alive():
+                pipe.send(None)
+
+
+def answer_of(process: Any, pipe: Any) -> tuple[str | None, Any]:
+    """What a process sends back: its error, and its result."""
+    try:
+        return pipe.recv()
+    except EOFError:
+        process.join(10)
+        return f'it ended with status {process.exitcode}', None
 
 
 def serve(pipe: Any) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from x_transformers.decoding.nets import has_own_forward, logits_of, unwrapped
 from x_transformers.decoding.sampling import contrastive_decode_fn
 from x_transformers.errors import DecodeError, InputError, quoted
-from x_transformers.joining import joined, with_room
+from x_transformers.joining import joined, slid, with_room
 from x_transformers.state import StackState
 
 SLACK = 128  # room beyond the window, so that sliding seldom moves memory
@@ -123,6 +123,8 @@ class Stepper:
             if self.window and self.state.remembered > room:  # what stands ahead of the tokens takes no room
                 self.state = self.state.keep(room)
             self.past.append((self.fed, self.state))
+            if self.way.compile:
+                self.state = slid(self.state, piece.shape[1])
             out = self.run(self.compiled, piece, self.kwargs)
         return out[:, -count:]
 

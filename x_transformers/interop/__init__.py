@@ -1,1 +1,1 @@
-"""Other people's models: state dicts of later releases of x-transformers."""
+"""Other people's models: state dicts of later releases of x-transformers, models of Hugging Face's `transformers`."""
