@@ -48,7 +48,7 @@ CLASSES = (
 )
 
 
-IMPORTED_BY_NAME = ('x_transformers.parallel', 'x_transformers.interop.checkpoints')
+IMPORTED_BY_NAME = ('x_transformers.parallel', 'x_transformers.interop.checkpoints', 'x_transformers.interop.huggingface')
 ALONE = dict(RANK='0', WORLD_SIZE='1', MASTER_ADDR='localhost', MASTER_PORT='0')     # as torchrun says it to a single process
 
 

@@ -40,9 +40,10 @@ CHAPTERS: dict[str, tuple[str, str, dict[str, tuple[str, ...]]]] = {
         'x_transformers.state': ('StackState',),
         'x_transformers.layers': ('LayerIntermediates',),
     }),
-    'reference/files.md': ('Files and checkpoints', 'Folders of weights and flags, and state dicts of other releases.', {
+    'reference/files.md': ('Files and other libraries', 'Folders, state dicts of other releases, models of transformers.', {
         'x_transformers': ('load',),
         'x_transformers.interop.checkpoints': ('from_later',),
+        'x_transformers.interop.huggingface': ('from_huggingface', 'to_huggingface'),
     }),
     'reference/parallel.md': ('Several processes', 'One model in several processes, and checkpoints between any number of them.', {
         'x_transformers.parallel': (
