@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from x_transformers.positions.rotary import Rotation
 
 
+def known(condition: bool) -> bool:
+    """Whether it is so, whatever the sizes that a compiled graph leaves open: a question would close them."""
+    if not torch.compiler.is_compiling():
+        return condition
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # heavy, and loaded where anything is compiled
+
+    return statically_known_true(condition)
+
+
 @dataclass(frozen=True)
 class Span:
     """A run of consecutive tokens: the first has order `start`, the next one more, and so on."""

@@ -83,6 +83,11 @@ class FeedForwardConfig(Config):
     )  # fmt: skip
 
 
+def activation_of(cfg: FeedForwardConfig) -> nn.Module:
+    """The activation that the flags choose."""
+    return pick(cfg, ACTIVATIONS, default=nn.GELU)()
+
+
 @configured(FeedForwardConfig)
 class FeedForward(Storable, nn.Module):
     """(..., dim) -> (..., dim_out), each token on its own.
@@ -97,7 +102,7 @@ class FeedForward(Storable, nn.Module):
         super().__init__()
         cfg = self.config = FeedForwardConfig.of(config, args, keywords)
         hidden, bias = int(cfg.dim * cfg.mult), not cfg.no_bias
-        activation = pick(cfg, ACTIVATIONS, default=nn.GELU)()
+        activation = activation_of(cfg)
         widen = (
             GLU(cfg.dim, hidden, activation, mult_bias=cfg.glu_mult_bias, bias=not cfg.glu_no_bias)
             if cfg.glu

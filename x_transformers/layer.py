@@ -70,7 +70,7 @@ def build_layer(index: int, plan: Plan, cfg: Any) -> Layer:
     shares_norm = None
     if cfg.parallel_block_one_norm:
         shares_norm = 'follows' if index % plan.block_length else 'leads'
-    norms = norm_slots(cfg, cfg.dim, before=shares_norm != 'follows')
+    norms = norm_slots(cfg, cfg.dim, before=shares_norm != 'follows' and (index > 0 or cfg.norm_first_layer))
     return Layer(norms, with_layerscale(branch, cfg), make_residual(cfg, kind, index), cfg.adaptive_norms, shares_norm)
 
 

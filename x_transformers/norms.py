@@ -188,6 +188,12 @@ class NormFlags(Config):
         True, 'Norm before each branch; False: after each residual, as in 1706.03762.', paper='2002.04745', example={'pre_norm': False}
     )
     pre_norm_has_final_norm: bool = flag(True, 'Accepted as in 2.0.1, where it has no effect: pre-norm stacks always end in a norm.')
+    norm_first_layer: bool = flag(
+        True,
+        'Whether the first layer norms what it reads; False where embeddings are normed already.',
+        paper='2412.13663',
+        example={'norm_first_layer': False},
+    )
     sandwich_norm: bool = flag(False, 'A second norm on the output of each branch.', paper='2105.13290')
     use_scalenorm: bool = flag(False, 'ScaleNorm instead of LayerNorm.', paper='1910.05895')
     use_rmsnorm: bool = flag(False, 'RMSNorm instead of LayerNorm.', paper='1910.07467')
@@ -245,6 +251,14 @@ class NormFlags(Config):
         *(excludes('norm_bias', other, 'only LayerNorm has a bias. Leave one out.') for other in NORMS),
         demands('sandwich_norm', lambda c: c.pre_norm, 'it adds to the norm before a branch. Leave {prefix}pre_norm=True.'),
         excludes('sandwich_norm', 'resi_dual', 'ResiDual norms the stream after each branch, not the branch. Keep one.'),
+        *(
+            excludes(
+                'norm_first_layer',
+                other,
+                'norms stand behind branches, and there is none to leave out. Leave {prefix}norm_first_layer out.',
+            )
+            for other in ('pre_norm', 'resi_dual')
+        ),
         excludes('pre_norm', 'resi_dual', 'ResiDual decides where norms stand. Leave {prefix}pre_norm out.'),
     )
 
@@ -282,7 +296,7 @@ def make_layer_norm(cfg: NormFlags, dim: int) -> LayerNorm:
 
 
 def norm_slots(cfg: NormFlags, dim: int, before: bool = True) -> nn.ModuleList:
-    """The three places of a layer: before the branch (unless another layer's stands there), after the branch, after the residual."""
+    """The three places of a layer: before the branch (unless it has none), after the branch, after the residual."""
     wanted = (cfg.norms_first and before, cfg.sandwich_norm, not cfg.norms_first)
     return nn.ModuleList(make_norm(cfg, dim) if place else Unchanged() for place in wanted)
 

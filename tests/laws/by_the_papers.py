@@ -46,8 +46,9 @@ def stack_by_the_papers(
         inputs, join = read_streams(cfg, residual, streams, views=3 if cfg.qkv_receive_diff_residuals and kinds[at] == 'a' else 1)
         inputs = entering if cfg.parallel_block else inputs  # 2204.02311, §2: x + a(n(x)) + f(n(x))
         inputs = [each if added is None else each + added for each in inputs]
-        first = stack.layers[at - at % block][0][0] if cfg.parallel_block_one_norm else norms[0]
-        inputs = [norm(cfg, first, each, condition) if norms_first(cfg) else each for each in inputs]
+        owner = at - at % block if cfg.parallel_block_one_norm else at
+        if norms_first(cfg) and (owner > 0 or cfg.norm_first_layer):
+            inputs = [norm(cfg, stack.layers[owner][0][0], each, condition) for each in inputs]
         handed['number'] = kinds[:at].count('a')
         y = run_branch(stack, kinds[at], at, branch, inputs, context, context_pos, condition, handed)
         y = norm(cfg, norms[1], y, condition) if cfg.sandwich_norm else y

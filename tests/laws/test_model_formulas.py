@@ -73,6 +73,10 @@ def read(case: Model, net: Any, x: Tensor) -> Any:
         return x
     if case.kind is MultiInputTransformerWrapper:
         return [x @ head.weight.T for head in net.to_logits.values()]
+    if flags.get('logits_mlp'):  # 1810.04805's head for masked tokens
+        linear, _, norm = net.logits_mlp
+        x = x @ linear.weight.T + (linear.bias if flags.get('logits_mlp_bias', True) else 0.0)
+        x = unit_variance(0.5 * x * (1 + torch.erf(x / math.sqrt(2)))) * norm.gamma
     tied = flags.get('tie_embedding')
     if case.kind is XValTransformerWrapper:
         linear = net.to_numerical_output[0]

@@ -79,6 +79,7 @@ def test_the_twin_is_the_formula_of_the_papers() -> None:
 MODELS: dict[str, Any] = {
     'plain': dict,
     'tied': lambda: {'tie_embedding': True},
+    'a map ahead': lambda: {'logits_mlp': True},
     'tied, with a bias': lambda: {'tie_embedding': True, 'logits_bias': True},
     'biased head': lambda: {'to_logits': nn.Linear(16, V)},
     'more logits': lambda: {'logits_dim': V + 3},

@@ -153,3 +153,13 @@ def test_a_condition_per_row_is_that_of_each_of_its_tokens() -> None:
     per_token = stack(x, condition=condition[:, None].expand(-1, 5, -1))
     torch.testing.assert_close(stack(x, condition=condition), per_token)
     torch.testing.assert_close(stack(x, condition=condition[:, None]), per_token)
+
+
+def test_the_first_layer_may_read_the_stream_as_it_is() -> None:
+    bare, normed = (Encoder(dim=16, depth=2, heads=2, norm_first_layer=first).double().eval() for first in (False, True))
+    missing, unexpected = bare.load_state_dict(normed.state_dict(), strict=False)
+    assert not missing and unexpected == ['layers.0.0.0.gamma']
+    x, seen = torch.randn(2, 3, 16, dtype=torch.float64), []
+    bare.layers[0].branch.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    bare(x)
+    assert torch.equal(seen[0], x)

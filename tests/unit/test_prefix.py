@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from x_transformers import AutoregressiveWrapper, Decoder, TransformerWrapper
+from x_transformers.errors import DecodeError
 from x_transformers.ring import WindowKeys
 from x_transformers.state import map_tensors, tensors
 
@@ -101,3 +103,28 @@ def test_the_prompt_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     prefix = made.remember(PREFIX[:1])
     made.generate(ROWS, 3, prefix=prefix, num_return_sequences=2)
     assert [tuple(shape) for shape in read] == [(1, 6), (5, 6), (10, 1), (10, 1)]
+
+
+@dataclass(frozen=True)
+class Sum:
+    total: Tensor  # (b, 1, d)
+
+
+class RunningSum(nn.Module):
+    """A mixer of one's own: the sum of all tokens so far."""
+
+    takes_call = True
+
+    def forward(self, x: Tensor, call: Any = None, depth: Any = None, state: Any = None) -> Any:
+        total = x.cumsum(dim=1) + (state.total if isinstance(state, Sum) else 0.0)
+        return total, Sum(total[:, -1:])
+
+
+def test_a_state_of_ones_own_goes_on_and_is_not_guessed_at_where_rows_differ() -> None:
+    made = model()
+    made.net.attn_layers.layers[0][1] = RunningSum()
+    prefix = made.remember(PREFIX[:1])
+    whole = made.generate(both(PREFIX[:1]), 8, **PLAIN)
+    assert torch.equal(made.generate(ROWS, 8, prefix=prefix, **PLAIN), whole)
+    with pytest.raises(DecodeError, match=r'a Sum does not say how rows of several lengths go together.*prompts of one length at a time'):
+        made.generate(ROWS, 8, prefix=prefix, prompt_lens=LENS)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from x_transformers.call import Span
+from x_transformers.call import Span, known
 from x_transformers.flags import Config, Rules, excludes, flag
 
 
@@ -40,15 +40,6 @@ class MaskFlags(Config):
     )
 
     rules: ClassVar[Rules] = (excludes('window', 'max_attend_past', 'both say how far back tokens see. Keep one.'),)
-
-
-def known(condition: bool) -> bool:
-    """Whether it is so, whatever the sizes that a compiled graph leaves open: a question would close them."""
-    if not torch.compiler.is_compiling():
-        return condition
-    from torch.fx.experimental.symbolic_shapes import statically_known_true  # heavy, and loaded where anything is compiled
-
-    return statically_known_true(condition)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from x_transformers.attention.backends import Scored
-from x_transformers.attention.masks import Visible, known
-from x_transformers.call import Span
+from x_transformers.attention.masks import Visible
+from x_transformers.call import Span, known
 
 if TYPE_CHECKING:
     from x_transformers.attention.attend import Attend

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from x_transformers.attention.scores import softclamp
 from x_transformers.errors import FlagError, InputError
+from x_transformers.feedforward import activation_of
 from x_transformers.flags import Rules, at_most_one, configured, demands, excludes, flag
 from x_transformers.inputs import askable, expect_broadcast, expect_kind
 from x_transformers.models.ask import Ask, asks
@@ -16,9 +17,10 @@ from x_transformers.models.body import Body, assignable, make_positions
 from x_transformers.models.checks import check_ids
 from x_transformers.models.config import BodyFlags, ModelFlags, vocabularies
 from x_transformers.models.heads import Named, TiedLogits, count_ids, count_logits, mix, sigsoftmax
+from x_transformers.norms import make_layer_norm
 from x_transformers.positions.embeddings import AbsolutePositionalEmbedding, TokenEmbedding
 
-HEAD_FLAGS = ('logits_bias', 'logits_softclamp_value')
+HEAD_FLAGS = ('logits_bias', 'logits_mlp', 'logits_softclamp_value')
 NO_HEAD = 'there is no head that it could change. Leave one out.'
 
 
@@ -47,6 +49,10 @@ class TokenFlags(BodyFlags):
     tie_embedding: bool = flag(False, 'Logits by the token embedding.', paper='1608.05859')
     logits_dim: int | None = flag(None, 'Number of logits; `num_tokens` by default.', example={'logits_dim': 7}, at_least=1)
     logits_bias: bool = flag(False, 'A bias of the head.', paper='1810.04805')
+    logits_mlp: bool = flag(False, "A linear map, the feed-forward's activation and a LayerNorm ahead of the head.", paper='1810.04805')
+    logits_mlp_bias: bool = flag(
+        True, 'Whether that map has a bias.', paper='2412.13663', example={'logits_mlp': True, 'logits_mlp_bias': False}
+    )
     logits_softclamp_value: float | None = flag(
         None, 'Bound logits by a scaled tanh.', paper='2408.00118', example={'logits_softclamp_value': 1.0}, at_least=1e-6, at_most=1e9
     )
@@ -80,6 +86,7 @@ class TokenFlags(BodyFlags):
             excludes(name, 'return_only_embed', NO_HEAD)
             for name in ('mixture_of_softmax', 'sigsoftmax_logits', 'squeeze_out_last_dim', 'logits_dim', *HEAD_FLAGS)
         ),
+        demands('logits_mlp_bias', lambda c: c.logits_mlp, 'there is no such map. Set {prefix}logits_mlp=True.'),
         excludes('logits_bias', 'to_logits', 'a head of your own has what it has. Leave one out.'),
     )
 
@@ -124,6 +131,7 @@ class TransformerWrapper(Body):
         parts = cfg.mixture_of_softmax_k
         self.to_mixture = mixture(dim, parts) if cfg.mixture_of_softmax else None
         self.combine_mixture = nn.Linear(dim, parts, bias=False) if cfg.mixture_of_softmax else None
+        self.logits_mlp = make_logits_mlp(cfg, dim) if cfg.logits_mlp else None
         self.to_logits = make_head(cfg, dim, self)
         self._add_memory_tokens(cfg)
 
@@ -191,6 +199,7 @@ class TransformerWrapper(Body):
         """Embeddings (..., dim) to logits (..., num_tokens)."""
         if self.to_logits is None:
             raise InputError('this model has no head (return_only_embed=True), so there are no logits; build it without that flag')
+        x = x if self.logits_mlp is None else self.logits_mlp(x)
         if isinstance(self.to_logits, nn.ModuleList):
             return tuple(self._finished(head(x, **kwargs), x) for head in self.to_logits)
         return self._finished(self.to_logits(self.read_in(x), **kwargs), x)
@@ -209,6 +218,12 @@ class TransformerWrapper(Body):
 def mixture(dim: int, parts: int) -> nn.Module:
     """One embedding (..., dim) to one for each softmax (..., parts, dim)."""
     return nn.Sequential(nn.Linear(dim, parts * dim, bias=False), nn.Unflatten(-1, (parts, dim)))
+
+
+def make_logits_mlp(cfg: TransformerConfig, dim: int) -> nn.Module:
+    """What the heads of masked language models read embeddings through."""
+    stack = cfg.attn_layers.config
+    return nn.Sequential(nn.Linear(dim, dim, bias=cfg.logits_mlp_bias), activation_of(stack.ff), make_layer_norm(stack, dim))
 
 
 def make_head(cfg: TransformerConfig, dim: int, model: nn.Module) -> nn.Module | None:

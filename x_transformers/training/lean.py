@@ -33,6 +33,8 @@ def why_logits(net: nn.Module) -> str | None:
         return 'its forward is not ours alone (a subclass, or hooks)'
     if model.output_is_log_prob or model.sigsoftmax_logits:
         return f'{"mixture_of_softmax" if model.output_is_log_prob else "sigsoftmax_logits"}=True changes them after the head'
+    if model.logits_mlp is not None:
+        return 'logits_mlp=True stands ahead of the head'
     if model._logits_bound is not None:
         return 'logits_softclamp_value bounds them after the head'
     head: Any = model.to_logits

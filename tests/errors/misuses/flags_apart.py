@@ -73,6 +73,8 @@ MISUSES: dict[str, Misuse] = {
         'max_attend_past', 'max_attend_past=(3, None)', 'windows of several layers, and this is one', 'give a number'),
     'one negative window': Misuse(FlagError, lambda: decoder(depth=2, attn_max_attend_past=(3, -1)),
         'attn_max_attend_past', 'attn_max_attend_past=(3, -1)', 'at least 0'),
+    'a bias of a map that is off': Misuse(FlagError, lambda: wrapper(logits_mlp_bias=False),
+        'logits_mlp_bias', 'logits_mlp_bias=False', 'there is no such map', 'Set logits_mlp=True'),
     'embeddings that vanish': Misuse(FlagError, lambda: wrapper(emb_scale=0.0), 'emb_scale', 'emb_scale=0.0', 'at least 1e-09'),
     'logits without room': Misuse(FlagError, lambda: wrapper(logits_softclamp_value=-1.0),
         'logits_softclamp_value', 'logits_softclamp_value=-1.0', 'at least 1e-06'),
