@@ -83,7 +83,7 @@ $(VENV)/.demo: $(pins) | $(VENV)/.made
 
 $(VENV)/.test: $(VENV)/.demo
 	@echo 'installing the test tools'
-	@$(ours) '.[test,examples]'
+	@$(ours) '.[test,examples,trainers]'
 	@touch $@
 
 $(VENV)/.site: $(VENV)/.demo

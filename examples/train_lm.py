@@ -26,6 +26,7 @@ from lm import Problem, checkpoint, workers
 from lm.curve import draw
 from lm.data import Corpus, batch_at, counted_seed, fixed_windows, read_corpus
 from lm.model import DEFAULTS, build, flags_of, model_config, on_device, room
+from lm.speed import Meter
 from lm.terminal import at_least, flag_pair, interruption, write
 from lm.workers import Workers
 from torch import Tensor, nn
@@ -48,6 +49,7 @@ class Run:
     step: int = 0
     losses: list[float] = field(default_factory=list)                       # nats, of every step
     held_out: list[tuple[int, float]] = field(default_factory=list)         # (step, bits per byte)
+    meter: Meter | None = None                                              # of the speed of steps
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -70,6 +72,8 @@ def make_parser() -> argparse.ArgumentParser:
     add('--compile', action=argparse.BooleanOptionalAction, default=False, help='torch.compile the training step')
     add('--parallel', choices=('ddp', 'fsdp', 'tp'), help='how the processes that torchrun started work together; --batch is that of all')
     add('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    add('--peak-flops', type=at_least(1, float), metavar='N',
+        help='operations per second that a device can do, of which MFU is the share (default: those of a large matrix product)')
     add('--eval-every', type=at_least(1), default=100, metavar='STEPS')
     add('--eval-windows', type=at_least(1), default=512, help='sequences held out; a quarter of them while training')
     add('--save-every', type=at_least(1), default=100, metavar='STEPS')
@@ -109,9 +113,11 @@ def prepare(settings: argparse.Namespace) -> Run:
     else:
         model = build(model_config(dict(settings.set), settings.seq_len))
     room(model, os.fsencode(settings.prompt))
-    model = together.parallel(on_device(model, settings.device))
+    model = on_device(model, settings.device)
+    meter = Meter.of(model, settings)
+    model = together.parallel(model)
     folder = saved.parent if settings.resume else new_folder(settings.out) if together.first else Path()
-    run = Run(settings, folder, corpus, model, make_optimizer(model, settings.decay), together)
+    run = Run(settings, folder, corpus, model, make_optimizer(model, settings.decay), together, meter=meter)
     if settings.resume:
         restore(run, saved)
     return run
@@ -165,7 +171,8 @@ def train(run: Run) -> bool:
     loss_of = torch.compile(run.model) if s.compile else run.model
     with progress_bar(run) as bar, interruption(patient=run.workers.count > 1) as interrupted:
         while run.step < s.steps and not run.workers.mean(interrupted.is_set(), s.device):
-            run.losses.append(take_step(run, loss_of))
+            with run.meter:
+                run.losses.append(take_step(run, loss_of))
             run.step += 1
             show(bar, run)
             if run.step % s.eval_every == 0:
@@ -176,6 +183,7 @@ def train(run: Run) -> bool:
         save(run)
     if run.step < s.steps:
         return False
+    say(run, f'speed     {run.meter}')
     say(run, f'held out  {bits_per_byte(run, windows):.3f} bits per byte, on {len(windows)} windows of {s.seq_len} bytes')
     return True
 

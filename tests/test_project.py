@@ -30,7 +30,7 @@ ROWS = (
     ('plan',),
     ('branch', 'cache', 'call', 'documents', 'inputs', 'precision', 'state', 'toolbox'),
     ('context', 'files', 'joining', 'layerscale', 'norms', 'positions', 'residuals', 'ring', 'running', 'shift', 'skips', 'storable'),
-    ('attention', 'feedforward', 'mixers'),
+    ('attention', 'countable', 'counting', 'feedforward', 'mixers'),
     ('checks', 'entry', 'layer', 'layers', 'layers_config', 'rebuilding'),
     ('models',),
     ('decoding', 'training'),

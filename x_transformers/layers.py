@@ -20,6 +20,7 @@ from x_transformers.cache import latest, new_tokens
 from x_transformers.call import Call, Depth, Span, Trace
 from x_transformers.checks import check, check_prefix, check_tokens
 from x_transformers.context import drop_context
+from x_transformers.countable import CountableStack
 from x_transformers.documents import refuse_beside, refuse_to_go_on
 from x_transformers.entry import Inputs, attended, begin, first_states
 from x_transformers.errors import DecodeError, FlagError, InputError, quoted
@@ -55,7 +56,7 @@ class LayerIntermediates:
 
 
 @configured(LayersConfig)
-class AttentionLayers(Storable, nn.Module):
+class AttentionLayers(Storable, CountableStack, nn.Module):
     """A stack of attention and feed-forward layers, made of the flags in the catalogue.
 
     `forward(x (b, n, dim), ...)` returns (b, n, dim); with `return_hiddens=True` also `LayerIntermediates`, with

@@ -52,15 +52,19 @@ class WindowKeys:
             kept = Keys(kept.read(), kept.lead, kept.memory_mask)
         return replace(self, kept=kept.append(records), total=self.total + new)
 
+    @property
+    def most(self) -> int:
+        """Tokens that are remembered between calls, at most."""
+        return self.window + 2 * SPARE
+
     def slide(self, coming: int = 0) -> WindowKeys:
         """After a call, or before one of so many tokens: without what no later query sees."""
-        most = self.window + 2 * SPARE
-        if self.length + coming <= most and (isinstance(self.kept, FixedKeys) or not self.preallocated):
+        if self.length + coming <= self.most and (isinstance(self.kept, FixedKeys) or not self.preallocated):
             return self
         count = min(self.length, self.window + SPARE)
         kept: Keys | FixedKeys = Keys(self.kept.read(), self.kept.lead, self.memory_mask).keep(count)
         if self.preallocated:
-            kept = Fresh(memory_mask=kept.memory_mask, capacity=most).start(kept.read(), kept.lead)
+            kept = Fresh(memory_mask=kept.memory_mask, capacity=self.most).start(kept.read(), kept.lead)
         return replace(self, kept=kept)
 
     def keep(self, count: int) -> WindowKeys:

@@ -345,6 +345,9 @@ def calls() -> dict[str, Target]:
         'StackState.rewind': (state.rewind, {'count': 2}),
         'StackState.reorder': (state.reorder, {'index': torch.tensor([1, 0])}),
         'StackState.of a decoder.rewind': (model_state.rewind, {'count': 2}),
+        'AttentionLayers.flops': (stack.flops, {'batch': 2, 'n': 4, 'backward': True}),
+        'TransformerWrapper.flops': (ar.net.flops, {'batch': 2, 'n': 4, 'backward': True}),
+        'TransformerWrapper.summary': (ar.net.summary, {'n': 4}),
         'AttentionLayers.empty_state': (stack.empty_state, {'capacity': 8}),
         'TransformerWrapper.empty_state': (ar.net.empty_state, {'capacity': 8}),
     }  # fmt: skip

@@ -3,6 +3,7 @@ import gzip
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,8 @@ import torch
 import train_lm
 from conftest import EXAMPLES
 from lm import checkpoint
-from lm.model import flags_of
+from lm.model import build, flags_of, model_config
+from lm.speed import Meter
 from lm.terminal import flag_pair
 from safetensors.torch import load_file, save_file
 
@@ -45,12 +47,23 @@ def test_a_run_learns_saves_draws_and_writes(small, tmp_path, capsys):
     assert losses[0] > losses[-1]
     assert training(tmp_path)['held_out'][-1][1] < 8
     assert 'bits per byte, on 8 windows of 16 bytes' in out
+    assert re.search(r'speed +[\d,]+ tokens per second, MFU [\d.]+%: of the [\d.]+ [GT]FLOP/s that a large matrix product reaches', out)
     assert 'def ' in out
     assert 'loss=' in err
     assert 'tok/s' in err
     assert (tmp_path / 'loss.png').read_bytes().startswith(b'\x89PNG')
     assert sorted(path.name for path in checkpoint.find(tmp_path).iterdir()) == sorted(checkpoint.FILES)
     assert [path.name for path in tmp_path.glob('step-*')] == ['step-000040']
+
+
+def test_a_meter_takes_the_median_step_and_the_peak_that_is_given(small):
+    settings = train_lm.make_parser().parse_args([*small, '--peak-flops', '1e9'])
+    model = build(model_config(dict(settings.set), settings.seq_len))
+    meter = Meter.of(model, settings)
+    meter.seconds = [9., 0.5, 0.5]                              # the first is slow
+    assert meter.flops == 3 * model.net.flops(4, 16) == 3 * 4 * model.net.flops(1, 16)
+    assert meter.mfu == meter.flops / 0.5 / 1e9
+    assert str(meter) == f'128 tokens per second, MFU {meter.mfu:.1%}: of the 1 GFLOP/s of --peak-flops'
 
 
 def test_a_resumed_run_has_the_curve_of_an_uninterrupted_one_to_the_bit(small, tmp_path, monkeypatch, capsys):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from x_transformers.cache import new_tokens
+from x_transformers.countable import Countable, Example
 from x_transformers.documents import places, refuse_to_go_on
 from x_transformers.errors import DecodeError, InputError, quoted
 from x_transformers.inputs import whole
@@ -42,7 +43,7 @@ class assignable:
         return self if model is None else self.ask(model)
 
 
-class Body(Storable, nn.Module):
+class Body(Storable, Countable, nn.Module):
     """What models share. It has no constructor: a model builds the parts in its own order, by the methods below."""
 
     config: Any
@@ -99,6 +100,10 @@ class Body(Storable, nn.Module):
 
     def check_inputs(self, x: Any, ask: Ask) -> None:
         """Whether the inputs fit this model."""
+        raise NotImplementedError
+
+    def _inputs(self, batch: int, n: int) -> tuple[Any, ...]:
+        """Some, of `n` tokens in each row, for those who count what the model does."""
         raise NotImplementedError
 
     @property
@@ -159,6 +164,20 @@ class Body(Storable, nn.Module):
         """The state before the first token; `capacity` preallocates room for so many tokens."""
         given = whole(capacity)  # what is no number the stack refuses
         return self.attn_layers.empty_state(capacity if given is None or given < 1 else given + self.num_memory_tokens)
+
+    # ------------------------------------------------------------------ counting
+
+    @property
+    def _length(self) -> int | None:
+        return self.max_seq_len or None
+
+    @property
+    def _remembers(self) -> Any:
+        return None if self.why_not_decode else self.attn_layers
+
+    def _example(self, batch: int, n: int) -> Example:
+        once = {'recycle_steps': 1} if self.recycling else {}
+        return self._inputs(batch, n), {**once, **self.attn_layers._beside(batch, n)}
 
     # ------------------------------------------------------------------ the one path
 

@@ -82,6 +82,9 @@ class ContinuousTransformerWrapper(Body):
         if ask.return_logit_entropies:
             raise InputError('return_logit_entropies=True has no meaning here: vectors are no logits; leave it out')
 
+    def _inputs(self, batch: int, n: int) -> tuple[Any, ...]:
+        return (self._zeros(batch, n, self.dim_in),)
+
     def embed_inputs(self, x: Any, ask: Ask) -> Tensor:
         return self.project_in(x)
 

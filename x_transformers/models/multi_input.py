@@ -79,6 +79,9 @@ class MultiInputTransformerWrapper(Body):
             expect(f'x[{name!r}]', x[name], tuple(x[names[0]].shape), 'int', f'all inputs have the shape of {names[0]!r}')
             expect_place({f'x[{name!r}]': x[name]}, x[names[0]])
 
+    def _inputs(self, batch: int, n: int) -> tuple[Any, ...]:
+        return ({name: self._ids(batch, n) for name in self.num_tokens},)
+
     def embed_inputs(self, x: Any, ask: Ask) -> Tensor:
         return sum(self.embeds[f'{name}_embed'](x[name].long()) for name in self.num_tokens)
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from x_transformers.countable import Countable, Example
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, Rules, configured, demands, flag
 from x_transformers.inputs import expect_dtype, expect_kind, expect_switch
@@ -50,7 +51,7 @@ class RandomFourierEmbed(nn.Module):
 
 
 @configured(NeoMLPConfig)
-class NeoMLP(Storable, nn.Module):
+class NeoMLP(Storable, Countable, nn.Module):
     """Input, hidden and output neurons attend to each other. `forward(x (b, dim_in))` returns (b, dim_out).
 
     >>> NeoMLP(dim_in=5, dim_hidden=7, dim_out=3, dim_model=32, depth=2)(torch.randn(4, 5)).shape
@@ -84,3 +85,14 @@ class NeoMLP(Storable, nn.Module):
         y = (embeds[-1] * self.to_output_weights).sum(dim=-1) + self.to_output_bias  # b o
         y = y if x.ndim == 2 else y[0]
         return (y, embeds) if return_embeds else y
+
+    # ------------------------------------------------------------------ counting
+
+    _takes_length = False
+
+    @property
+    def _length(self) -> int | None:
+        return sum(self._sizes)
+
+    def _example(self, batch: int, n: int) -> Example:
+        return (self._zeros(batch, self._sizes[0]),), {}

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from x_transformers.attention.scores import softclamp
+from x_transformers.countable import Example
 from x_transformers.errors import FlagError, InputError
 from x_transformers.feedforward import activation_of
 from x_transformers.flags import Rules, at_most_one, configured, demands, excludes, flag
@@ -183,6 +184,14 @@ class TransformerWrapper(Body):
         heads = self.to_logits if isinstance(self.to_logits, nn.ModuleList) else [self.to_logits]
         if ask.to_logits_kwargs and any(type(head) in (nn.Linear, TiedLogits) for head in heads):
             raise InputError(f'to_logits_kwargs={sorted(ask.to_logits_kwargs)} has no use: only a to_logits of your own takes keywords')
+
+    def _inputs(self, batch: int, n: int) -> tuple[Any, ...]:
+        return (self._ids(batch, n),)
+
+    def _example(self, batch: int, n: int) -> Example:
+        given, beside = super()._example(batch, n)
+        further = {name.removesuffix('_embed'): self._ids(batch, n) for name in self.embeds or ()}
+        return given, {**beside, **({'embed_ids': further} if further else {})}
 
     def embed_inputs(self, x: Any, ask: Ask) -> Tensor:
         z: Tensor = self.token_emb(x, **(ask.token_emb_kwargs or {}))

@@ -9,6 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from x_transformers.countable import Countable, Example
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, Rules, configured, demands, flag
 from x_transformers.inputs import expect, expect_dtype, expect_switch
@@ -71,7 +72,7 @@ class Patches(nn.Module):
 
 
 @configured(VisionConfig)
-class ViTransformerWrapper(Storable, nn.Module):
+class ViTransformerWrapper(Storable, Countable, nn.Module):
     """A transformer over patches of an image. `forward(img (b, channels, height, width))` returns logits (b, num_classes).
 
     >>> from x_transformers import Encoder, ViTransformerWrapper
@@ -121,6 +122,17 @@ class ViTransformerWrapper(Storable, nn.Module):
             return embeds
         logits = self.mlp_head(embeds.mean(dim=1) if self.cls_token is None else out[:, 0])
         return (logits, embeds) if return_logits_and_embeddings else logits
+
+    # ------------------------------------------------------------------ counting
+
+    _takes_length = False
+
+    @property
+    def _length(self) -> int | None:
+        return self.pos_embedding.shape[1]
+
+    def _example(self, batch: int, n: int) -> Example:
+        return (self._zeros(batch, self.channels, *pair(self.image_size)),), self.attn_layers._beside(batch, n)
 
     def _check(self, img: Any, both: bool, inputs: dict[str, Any]) -> None:
         """Whether this is a batch of images that can be cut into patches for which there are positions."""

@@ -91,6 +91,9 @@ class XValTransformerWrapper(Body):
         expect('x_num', numbers, tuple(ids.shape), 'float', 'it has a number for each token of x')
         expect_place({'x_num': numbers}, ids)
 
+    def _inputs(self, batch: int, n: int) -> tuple[Any, ...]:
+        return self._ids(batch, n), self._zeros(batch, n)
+
     def embed_inputs(self, x: Any, ask: Ask) -> Tensor:
         ids, numbers = x
         z = self.token_emb(ids)

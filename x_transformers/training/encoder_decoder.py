@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from x_transformers.context import dropout_seq
+from x_transformers.countable import Countable, Example
 from x_transformers.errors import InputError
 from x_transformers.flags import Config, Rules, configured, demands, flag, group
 from x_transformers.inputs import expect, expect_optional
@@ -70,7 +71,7 @@ class EncoderDecoderConfig(Config):
 
 
 @configured(EncoderDecoderConfig)
-class XTransformer(Storable, nn.Module):
+class XTransformer(Storable, Countable, nn.Module):
     """An encoder and a decoder. `forward(src (b, n) ids, tgt (b, m) ids)` returns the loss of the target, `generate` writes one.
 
     >>> from x_transformers import XTransformer
@@ -152,6 +153,23 @@ class XTransformer(Storable, nn.Module):
         if mask is not None and prepend_embeds is not None:
             mask = F.pad(mask, (prepend_embeds.shape[1], 0), value=True)
         return encoded, mask
+
+    # ------------------------------------------------------------------ counting
+
+    @property
+    def _length(self) -> int | None:
+        return self.decoder.net._length
+
+    @property
+    def _remembers(self) -> Any:
+        return self.decoder.net._remembers
+
+    def _example(self, batch: int, n: int) -> Example:
+        """A target of `n` tokens and one more to predict, and as long a source, or one as long as the encoder takes."""
+        src, tgt = self.encoder._ids(batch, min(n, self.encoder._length or n)), self.decoder.net._ids(batch, n + 1)
+        sides = {'src_condition': self.encoder, 'condition': self.decoder.net}
+        followed = {name: net.attn_layers._beside(batch, n).get('condition') for name, net in sides.items()}
+        return (src, tgt), {name: t for name, t in followed.items() if t is not None}
 
 
 def part(side: Config, kind: type[Config]) -> Config:

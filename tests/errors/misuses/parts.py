@@ -25,6 +25,7 @@ from misuses.pieces import (
     ids,
 )
 from misuses.row import Misuse
+from x_transformers import NeoMLP
 from x_transformers.errors import DecodeError, FlagError, InputError
 from x_transformers.x_transformers import (
     GLU,
@@ -273,6 +274,12 @@ MISUSES: dict[str, Misuse] = {
         'capacity', 'capacity=0.5', 'the number of tokens to make room for, at'),
     'room in words': Misuse(InputError, lambda: STACK.empty_state(capacity='much'),
         'capacity', "capacity='much'", 'the number of tokens to make room for, at'),
+    'counting half a row': Misuse(InputError, lambda: NET.flops(batch=0.5), 'batch', 'batch=0.5', 'the number of rows, from 1'),
+    'counting no tokens': Misuse(InputError, lambda: NET.summary(n=0), 'n', 'n=0', 'the number of tokens, from 1', 'or None'),
+    'counting backwards in words': Misuse(InputError, lambda: STACK.flops(backward='yes'), 'backward', "backward='yes'", 'True or False'),
+    'counting more tokens than there are neurons': Misuse(
+        InputError, lambda: NeoMLP(dim_in=2, dim_hidden=3, dim_out=1, dim_model=16, depth=1).flops(n=7),
+        'n', 'n=7', 'NeoMLP was built for 6 tokens', 'leave n out'),
     'keeping half a token': Misuse(DecodeError, lambda: STATE.keep(0.5), 'keep', '(0.5)', 'the number of tokens to remember'),
     'keeping less than nothing': Misuse(DecodeError, lambda: STATE.keep(-1), 'keep', '(-1)', 'the number of tokens to remember'),
     'taking back half a token': Misuse(DecodeError, lambda: STATE.rewind(0.5), 'rewind', '(0.5)', 'how many to take back'),
