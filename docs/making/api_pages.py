@@ -21,6 +21,7 @@ CHAPTERS: dict[str, tuple[str, str, dict[str, tuple[str, ...]]]] = {
             'TransformerWrapper', 'ContinuousTransformerWrapper', 'XValTransformerWrapper', 'MultiInputTransformerWrapper',
             'ViTransformerWrapper', 'XTransformer', 'NeoMLP',
         ),
+        'x_transformers.counting.table': ('Summary', 'Row'),
     }),
     'reference/training.md': ('Training and generation', 'Losses around models, with the generation that belongs to each.', {
         'x_transformers': (
@@ -98,7 +99,7 @@ def of_class(cls: type, seen: set[Any]) -> Iterator[str]:
         yield signature(cls, cls.__name__)
     for name in (*CALLED, *CALLED_TOO.get(cls.__name__, ())):
         function = getattr(getattr(cls, name, None), '__func__', getattr(cls, name, None))
-        if function and function.__module__.startswith('x_transformers') and function not in seen:
+        if inspect.isfunction(function) and function.__module__.startswith('x_transformers') and function not in seen:
             seen.add(function)
             yield f'### {cls.__name__}.{name}'
             yield signature(getattr(cls, name), name)
