@@ -16,7 +16,7 @@ pins    := pyproject.toml constraints.txt x_transformers/version.py
 # pip must not run twice in one environment, and timings mean something only alone
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all triples mutations lint types docs figures bench goldens clean
+.PHONY: help demo test test-all triples mutations lint types docs site figures bench goldens clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,6 +51,9 @@ docs: $(VENV)/.demo  ## write docs/flags.md anew from the declarations
 	$(python) -m x_transformers.flags --markdown > docs/flags.new
 	mv docs/flags.new docs/flags.md
 
+site: $(VENV)/.site  ## build the pages of the site into build/site (ARGS="--site-dir /tmp/pages")
+	NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build --strict $(ARGS)
+
 figures: $(VENV)/.demo  ## draw images/ anew from the library
 	MPLBACKEND=Agg $(python) images/draw.py $(ARGS)
 
@@ -81,6 +84,11 @@ $(VENV)/.demo: $(pins) | $(VENV)/.made
 $(VENV)/.test: $(VENV)/.demo
 	@echo 'installing the test tools'
 	@$(ours) '.[test,examples,trainers]'
+	@touch $@
+
+$(VENV)/.site: $(VENV)/.demo
+	@echo 'installing what builds the site'
+	@$(ours) '.[site,examples]'
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.demo

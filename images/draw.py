@@ -166,19 +166,24 @@ def layouts():
         'depth=4, cross_attend': Decoder(**shape, depth=4, cross_attend=True),
     }
     figure, axis = plt.subplots(figsize=(10, 3.7), layout='constrained')
-    for y, stack in enumerate(rows.values()):
+    strips(axis, rows)
+    axis.legend(handles=[Patch(color=color, label=name) for name, color in KINDS.values()], loc='upper center',
+                bbox_to_anchor=(0.5, -0.01), ncol=3)
+    return figure
+
+
+def strips(axis, stacks: dict[str, AttentionLayers]):
+    """The layers of each stack, a strip for each."""
+    for y, stack in enumerate(stacks.values()):
         for x, step in enumerate(stack.plan.steps()):
             box = FancyBboxPatch((x + 0.08, y + 0.14), 0.84, 0.72, boxstyle='round,pad=0,rounding_size=0.1', linewidth=0,
                                  facecolor=KINDS[step.kind][1], mutation_aspect=0.8)
             axis.add_patch(box)
             axis.text(x + 0.5, y + 0.52, step.module, ha='center', va='center', color='white', fontsize=8.5)
-    axis.set(xlim=(0, 12.1), ylim=(len(rows), -0.05), xticks=[], yticks=[y + 0.5 for y in range(len(rows))])
-    axis.set_yticklabels(list(rows), fontfamily='DejaVu Sans Mono', fontsize=8)
+    axis.set(xlim=(0, 12.1), ylim=(len(stacks), -0.05), xticks=[], yticks=[y + 0.5 for y in range(len(stacks))])
+    axis.set_yticklabels(list(stacks), fontfamily='DejaVu Sans Mono', fontsize=8)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    axis.legend(handles=[Patch(color=color, label=name) for name, color in KINDS.values()], loc='upper center',
-                bbox_to_anchor=(0.5, -0.01), ncol=3)
-    return figure
 
 
 # ------------------------------------------------------------------ attention
@@ -221,14 +226,18 @@ def depth():
     for (name, flags), shade in zip(rows.items(), SHADES):
         torch.manual_seed(0)
         stack = Encoder(dim=64, depth=12, heads=4, attn_dim_head=16, **flags).eval()
-        with torch.no_grad():
-            _, seen = stack(x, return_hiddens=True)
-        sizes = [h.std().item() for h in seen.hiddens] + [seen.last_hidden.std().item()]
-        axis.plot(sizes[:-1], color=shade, linewidth=1.5, marker='o', markersize=3, label=name)
+        axis.plot(stream_sizes(stack, x), color=shade, linewidth=1.5, marker='o', markersize=3, label=name)
     axis.set(title='size of the residual stream, as initialised', xlabel='block', ylabel='standard deviation', ylim=(0, None))
     axis.grid(axis='y', color=FAINT, linewidth=0.5, alpha=0.6)
     axis.legend(loc='center left', bbox_to_anchor=(1.0, 0.5))
     return figure
+
+
+def stream_sizes(stack: AttentionLayers, x: Tensor, **inputs) -> list[float]:
+    """Standard deviation of the stream that enters each layer."""
+    with torch.no_grad():
+        _, seen = stack(x, return_hiddens=True, **inputs)
+    return [h.std().item() for h in seen.hiddens]
 
 
 def forgetting():
@@ -246,15 +255,34 @@ def forgetting():
 FIGURES = {figure.__name__: figure for figure in (masks, biases, rotary, layouts, normalisers, depth, forgetting)}
 
 
+# The flags that each shows; their pages in the site have it
+SHOWS = {
+    'masks': ('causal', 'attn_max_attend_past'),
+    'biases': ('alibi_pos_bias', 'rel_pos_bias', 'rel_pos_num_buckets', 'rel_pos_max_distance', 'dynamic_pos_bias'),
+    'rotary': ('rotary_pos_emb', 'rotary_interpolation_factor', 'rotary_xpos', 'rotary_xpos_scale_base'),
+    'layouts': ('macaron', 'sandwich_coef', 'par_ratio', 'weight_tie_layers', 'layers_execute_order', 'custom_layers', 'cross_attend'),
+    'normalisers': ('attn_qk_norm', 'attn_sparse_topk', 'attn_hard', 'attn_sigmoid'),
+    'depth': ('pre_norm', 'sandwich_norm', 'gate_residual', 'scale_residual_constant'),
+    'forgetting': ('AutoregressiveWrapper.mask_prob',),
+}
+
+
 def draw(name: str, folder: Path):
-    """One figure, as a small PNG of few colours and no metadata: the same bytes every time."""
+    (folder / f'{name}.png').write_bytes(painted(FIGURES[name]))
+
+
+def painted(figure_of) -> bytes | None:
+    """What a function draws, as a small PNG of few colours and no metadata: the same bytes every time. None if it draws nothing."""
     torch.manual_seed(1)
-    drawn = io.BytesIO()
+    drawn, small = io.BytesIO(), io.BytesIO()
     with plt.rc_context(STYLE):
-        figure = FIGURES[name]()
+        figure = figure_of()
+        if figure is None:
+            return None
         figure.savefig(drawn, format='png')
         plt.close(figure)
-    Image.open(drawn).convert('RGB').quantize(128, dither=Image.Dither.NONE).save(folder / f'{name}.png', optimize=True)
+    Image.open(drawn).convert('RGB').quantize(128, dither=Image.Dither.NONE).save(small, format='png', optimize=True)
+    return small.getvalue()
 
 
 def main(names: list[str]):

@@ -1,9 +1,7 @@
-"""What the README says is true: its code runs, its links lead somewhere, its flags exist. Docstring examples run too."""
-import contextlib
+"""What README and site say is true: their code runs, links lead somewhere, flags exist. Docstring examples run too."""
 import doctest
 import importlib.util
 import inspect
-import io
 import pkgutil
 import re
 from functools import cache
@@ -11,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pages import README, ROOT, SITE
 
 import x_transformers
 from x_transformers import (
@@ -38,11 +37,9 @@ from x_transformers.flags import catalogue
 from x_transformers.layers import LayersConfig
 from x_transformers.state import StackState
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / 'README.md').read_text(encoding='utf-8')
-
-FENCE = re.compile(r'^```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
-PROSE = FENCE.sub('', README)
+PROSE = README.prose
+WRITTEN_FOR_USERS = [page for page in (README, *SITE) if page.name.removeprefix('docs/') not in (
+    'architecture.md', 'benchmarks.md', 'combinations.md', 'flags.md')]
 CLASSES = (
     Attention, AutoregressiveWrapper, ContinuousAutoregressiveWrapper, ContinuousTransformerWrapper, CrossAttender, Decoder, Encoder,
     FeedForward, MultiInputTransformerWrapper, PrefixDecoder, StackState, TransformerWrapper, ViTransformerWrapper, XTransformer,
@@ -51,31 +48,8 @@ CLASSES = (
 )
 
 
+IMPORTED_BY_NAME = ('x_transformers.parallel', 'x_transformers.interop.checkpoints', 'x_transformers.interop.huggingface')
 ALONE = dict(RANK='0', WORLD_SIZE='1', MASTER_ADDR='localhost', MASTER_PORT='0')     # as torchrun says it to a single process
-
-
-def line_of(offset):
-    return README.count('\n', 0, offset) + 1
-
-
-def blocks():
-    """Every Python block, named by the heading above it and its line, with the text block that shows what it prints."""
-    fences = list(FENCE.finditer(README))
-    for fence, after in zip(fences, [*fences[1:], None]):
-        if fence[1] != 'python':
-            continue
-        heading = re.findall(r'^#+ (.+)$', FENCE.sub('', README[:fence.start()]), re.MULTILINE)[-1]
-        shown = after[2] if after and after[1] == 'text' else None
-        yield pytest.param(fence[2], line_of(fence.start()), shown, id=f'{slug(heading)}-line-{line_of(fence.start())}')
-
-
-def slug(heading):
-    """The anchor that a heading gets on GitHub."""
-    return re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-')
-
-
-def slugs():
-    return [slug(heading) for heading in re.findall(r'^#+ (.+)$', PROSE, re.MULTILINE)]
 
 
 @cache
@@ -93,18 +67,12 @@ def modules():
     return [name for name in names if '>>> ' in Path(importlib.import_module(name).__file__).read_text(encoding='utf-8')]
 
 
-@pytest.mark.parametrize('code, line, shown', list(blocks()))
-def test_block_runs_and_prints_what_is_shown(code, line, shown, tmp_path, monkeypatch):
+@pytest.mark.parametrize('block', [block for page in (README, *SITE) for block in page.blocks()], ids=str)
+def test_block_runs_and_prints_what_is_shown(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)                                  # blocks may write files
     for name, value in ALONE.items():
         monkeypatch.setenv(name, value)
-    torch.manual_seed(0)
-    printed = io.StringIO()
-    padded = '\n' * line + code                                  # a traceback names the line of the README
-    with contextlib.redirect_stdout(printed):
-        exec(compile(padded, 'README.md', 'exec'), {'__name__': 'readme'})
-    if shown is not None:
-        assert printed.getvalue() == shown
+    block.run()
 
 
 def test_links_within_the_project_lead_somewhere():
@@ -112,11 +80,18 @@ def test_links_within_the_project_lead_somewhere():
     local = {link.partition('#')[0] for link in links if not link.startswith(('http', '#'))}
     assert {link for link in local if not (ROOT / link).exists()} == set()
     anchors = {link[1:] for link in links if link.startswith('#')}
-    assert anchors <= set(slugs())
+    assert anchors <= set(README.slugs)
 
 
 def test_headings_can_be_told_apart():
-    assert len(slugs()) == len(set(slugs()))
+    assert len(README.slugs) == len(set(README.slugs))
+
+
+def test_every_flag_that_a_figure_shows_exists():
+    stack, wrapper = ({entry.name for entry in catalogue(cls.config_class)} for cls in (Decoder, AutoregressiveWrapper))
+    known = stack | {f'AutoregressiveWrapper.{name}' for name in wrapper} | {'causal'}
+    assert {flag for flags in figures().SHOWS.values() for flag in flags} <= known
+    assert figures().SHOWS.keys() == figures().FIGURES.keys()
 
 
 def test_every_figure_is_small_and_shown_with_a_description():
@@ -134,24 +109,38 @@ def test_figures_can_be_drawn_anew(tmp_path):
         assert (tmp_path / f'{name}.png').stat().st_size < 80_000
 
 
-def test_make_targets_exist():
+each_page = pytest.mark.parametrize('page', [README, *SITE], ids=lambda page: page.name)
+
+
+@each_page
+def test_make_targets_exist(page):
     targets = re.findall(r'^([a-z-]+):', (ROOT / 'Makefile').read_text(encoding='utf-8'), re.MULTILINE)
-    assert set(re.findall(r'\bmake ([a-z-]+)', '\n'.join(re.findall(r'`[^`]+`', PROSE)))) <= set(targets)
+    assert set(re.findall(r'\bmake ([a-z-]+)', '\n'.join(re.findall(r'`[^`]+`', page.prose)))) <= set(targets)
 
 
-def test_every_name_in_the_text_exists():
-    """Names in backticks that look like keywords are flags, arguments, or methods and fields of public classes."""
+@cache
+def known_names():
+    """Flags, arguments, and methods and fields of public classes; functions and arguments of what is imported by name."""
     known = {entry.name for entry in catalogue(LayersConfig)} | {'x_transformers'}
+    for module in map(importlib.import_module, IMPORTED_BY_NAME):
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            known |= {name, *inspect.signature(function).parameters}
     for cls in CLASSES:
         known |= {name for name in dir(cls) if not name.startswith('_')} | set(inspect.signature(cls).parameters)
         for _, method in inspect.getmembers(cls, inspect.isfunction):
             known |= set(inspect.signature(method).parameters)
-    spans = re.findall(r'`([^`\n]+)`', PROSE)
+    return known
+
+
+@pytest.mark.parametrize('page', WRITTEN_FOR_USERS, ids=lambda page: page.name)
+def test_every_name_in_the_text_exists(page):
+    """Names in backticks that look like keywords are those of the library."""
+    spans = re.findall(r'`([^`\n]+)`', page.prose)
     named = {name for span in spans for name in re.findall(r'\b([a-z]\w*)=', span)}
     named |= {span for span in spans if re.fullmatch(r'[a-z]+(_[a-z0-9]+)+', span)}
-    assert len(named) > 30
-    of_torch = {'fullgraph', 'dynamo'}
-    assert named - known - of_torch == set()
+    assert len(named) > 30 or page is not README
+    of_torch = {'fullgraph', 'dynamo', 'fully_shard', 'parallelize_module', 'find_unused_parameters'}
+    assert named - known_names() - of_torch == set()
 
 
 def test_links_to_papers_show_the_paper_they_lead_to():

@@ -32,7 +32,7 @@ def page(chapters: Sequence[Chapter], refusal: Refusal) -> str:
     """The whole page. The first chapter is the layer stack, whose flags may keep a kernel or decoding from running."""
     parts = [INTRODUCTION]
     for at, chapter in enumerate(chapters):
-        obstacles = {entry.name: entry.flag.unfusable for entry in chapter.entries if entry.flag.unfusable}
+        obstacles = obstacles_of(chapter)
         parts.append(f'## {chapter.cls.__name__}\n')
         parts += [f'{line}\n' for line in opening(chapter)]
         for declared, entries in chapter.sections().items():
@@ -59,14 +59,23 @@ def section(entries: Sequence[Entry], obstacles: Mapping[str, str], refusal: Ref
     rows: list[tuple[str, ...]] = []
     reasons: dict[tuple[str, str], list[str]] = {}
     for entry in entries:
-        unfusable = next((obstacles[name] for name in (entry.name, *(entry.example or ())) if name in obstacles), None)
-        undecodable = refusal(entry)
+        unfusable, undecodable = why_not_fused(entry, obstacles), refusal(entry)
         rows.append((*cells(entry), yes_or_no(unfusable), yes_or_no(undecodable)))
         for verb, reason in (('Not fused', unfusable), ('Does not decode', undecodable)):
             if reason:
                 reasons.setdefault((verb, reason.rstrip('.')), []).append(entry.name)
     beneath = ''.join(f'\n{verb}: {joined(names)}; {reason}.\n' for (verb, reason), names in reasons.items())
     return grid(('flag', 'type', 'default', 'what it does', 'example', 'fused', 'decodes'), rows) + beneath
+
+
+def obstacles_of(chapter: Chapter) -> dict[str, str]:
+    """Why no fused kernel runs it, of the flags of which that is so."""
+    return {entry.name: entry.flag.unfusable for entry in chapter.entries if entry.flag.unfusable}
+
+
+def why_not_fused(entry: Entry, obstacles: Mapping[str, str]) -> str | None:
+    """What keeps the example of a flag from a fused kernel."""
+    return next((obstacles[name] for name in (entry.name, *(entry.example or ())) if name in obstacles), None)
 
 
 def yes_or_no(problem: str | None) -> str:
