@@ -82,6 +82,11 @@ class TokenFlags(BodyFlags):
         at_most_one('return_only_embed', 'tie_embedding', 'num_output_heads', 'to_logits'),
         excludes('mixture_of_softmax', 'num_output_heads', 'a mixture is made of the logits of one head. Leave one out.'),
         excludes('logits_dim', 'tie_embedding', 'the table has as many logits as tokens. Leave one out.'),
+        demands(
+            'mixture_of_softmax',
+            lambda c: (c.logits_dim or c.num_tokens) != 1,
+            'of a single logit (logits_dim=1) every softmax is 1, whatever came in. Use logits_dim=2 or more, or leave it out.',
+        ),
         demands('mixture_of_softmax_k', lambda c: c.mixture_of_softmax, 'it counts mixed softmaxes. Set {prefix}mixture_of_softmax=True.'),
         *(
             excludes(name, 'return_only_embed', NO_HEAD)
