@@ -237,7 +237,7 @@ CASES: dict[str, Case] = {
         | UNTIED
         | BIASED
         | dict(local_attention=4, norm_bias=True, norm_eps=0.1, mlp_bias=True, classifier_bias=True, hidden_activation='relu')
-        | dict(attention_dropout=0.1, embedding_dropout=0.2, mlp_dropout=0.3, decoder_bias=False, classifier_activation='silu'),
+        | dict(attention_dropout=0.1, embedding_dropout=0.2, mlp_dropout=0.3, decoder_bias=False, classifier_activation='relu'),
     ),
     't5': Case(PAIR, 'T5ForConditionalGeneration', T5),
     't5, otherwise': Case(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from family_cases import CASES, Outputs
 
+from x_transformers import load
 from x_transformers.interop.huggingface import from_huggingface, to_huggingface
 from x_transformers.interop.huggingface.converting import given_by
 from x_transformers.interop.huggingface.families import FAMILIES
@@ -82,6 +84,15 @@ def test_a_model_comes_back_as_it_was(name: str) -> None:
 def test_nothing_of_theirs_is_inside(name: str) -> None:
     ours = from_huggingface(theirs_of(name))
     assert all(type(part).__module__.startswith(('x_transformers.', 'torch.nn.')) for part in ours.modules())
+
+
+@every
+def test_files_keep_what_they_became(name: str, tmp_path: Path) -> None:
+    ours = from_huggingface(theirs_of(name))
+    ours.save(tmp_path)
+    again = load(tmp_path)
+    same = zip(ours.state_dict().items(), again.state_dict().items(), strict=True)
+    assert repr(again) == repr(ours) and all(a == b and torch.equal(t, u) for (a, t), (b, u) in same)
 
 
 @every

@@ -165,10 +165,13 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {  # the class of a config
     'both directions': ('GemmaConfig', {'use_bidirectional_attention': True}, 'use_bidirectional_attention=True .* expected None or False'),
     'an unknown field': ('MistralConfig', {'novelty': 7}, 'novelty=7 of MistralConfig .* expected no field of that name'),
     'a kind of layer': ('Qwen2Config', {'layer_types': ['full_attention', 'chunked_attention']}, "layer_types='chunked_attention'"),
+    'a head with an activation of its own': (
+        'ModernBertConfig', {'classifier_activation': 'silu'}, "classifier_activation='silu' .* expected 'gelu', as in feed-forwards",
+    ),
     'another family': ('FalconConfig', {}, "model_type='falcon' is no family .* expected gpt2 or"),
 }
 
-OF_CLASS: dict[str, dict[str, Any]] = {'GPT2Config': {}, 'FalconConfig': {}, 'BertConfig': SIZES}
+OF_CLASS: dict[str, dict[str, Any]] = {'GPT2Config': {}, 'FalconConfig': {}, 'BertConfig': SIZES, 'ModernBertConfig': SIZES}
 
 
 @pytest.mark.parametrize('name', REFUSED)

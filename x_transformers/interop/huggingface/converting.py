@@ -68,7 +68,7 @@ def from_huggingface(source: Any, **loading: Any) -> nn.Module:
     dropouts = ', '.join(f'{name}={given[name]!r}' for name in family.training_only if given.get(name))
     if dropouts:
         warnings.warn(f'{dropouts} of {given.kind} concerns training only and has no flag here: it is left out', stacklevel=2)
-    return built(family, flags, given) if theirs is None else converted(family, architecture, flags, given, theirs)
+    return family.shape.build(flags) if theirs is None else converted(family, architecture, flags, given, theirs)
 
 
 def read_config(package: Any, source: Any, loading: Mapping[str, Any]) -> Any:
@@ -115,20 +115,11 @@ def flags_of(package: Any, family: Family, architecture: str, given: Given) -> F
     return family.flags(given, architecture, getattr(package, family.config)().to_dict())
 
 
-def built(family: Family, flags: Flags, given: Given) -> nn.Module:
-    """A new model of these flags."""
-    model = family.shape.build(flags)
-    if family.tie and given['tie_word_embeddings'] and not flags.get('return_only_embed'):
-        head, table = family.tie
-        put(model, head, model.get_parameter(table), None)
-    return model
-
-
 @torch.no_grad()
 def converted(family: Family, architecture: str, flags: Flags, given: Given, theirs: Any) -> nn.Module:
     """A model of these flags with the numbers of theirs."""
     with without_numbers():
-        model = built(family, flags, given)
+        model = family.shape.build(flags)
     tensors: Tensors = {name: tensor for name, tensor in named_tensors(model).items() if isinstance(tensor, nn.Parameter)}
     there = family.with_body(architecture, theirs.state_dict())
     if any(tensor.is_meta for tensor in there.values()):
@@ -196,7 +187,7 @@ def expressed(package: Any, families: list[Family], model: Any, more: Flags) -> 
         for architecture in family.heads if flags is not None else ():
             assert flags is not None
             try:
-                config = config_of(package, family, model, flags, more)
+                config = config_of(package, family, flags, more)
                 apart = differences(family.shape, flags, flags_of(package, family, architecture, given_by(config)))
             except Exception as error:  # the checks of their configs raise what they like
                 closest = min(closest, (len(flags), f'{architecture} comes closest, and does not take what it says: {shown_error(error)}'))
@@ -209,9 +200,9 @@ def expressed(package: Any, families: list[Family], model: Any, more: Flags) -> 
     raise FlagError(f'no model of {" or ".join(family.name for family in families)} says what this one does: {closest[1]}')
 
 
-def config_of(package: Any, family: Family, model: nn.Module, flags: Flags, more: Flags) -> Any:
+def config_of(package: Any, family: Family, flags: Flags, more: Flags) -> Any:
     """The config of a family that says these flags, as far as it can."""
-    fields = {**family.fields_of(flags), **family.tied(model)}
+    fields = family.fields_of(flags)
     config = getattr(package, family.config)(**{**NO_TOKENS, **fields, **more})
     if 'tie_word_embeddings' in fields:
         config.tie_word_embeddings = fields['tie_word_embeddings']  # that of T5 has it otherwise, whatever it is given

@@ -17,7 +17,7 @@ from x_transformers.interop.huggingface.tensors import Row, Sizes
 from x_transformers.layers import Decoder, Encoder
 from x_transformers.models.transformer import TransformerWrapper
 from x_transformers.models.vision import ViTransformerWrapper
-from x_transformers.norms import LAYER_NORM_EPS, Unchanged
+from x_transformers.norms import LAYER_NORM_EPS
 from x_transformers.training.encoder_decoder import XTransformer
 
 OF_THE_HEAD = ('logits_softclamp_value', 'tie_embedding')
@@ -56,26 +56,7 @@ class Shape:
         return flags if stack is None else {**flags, **stack.config.keywords()}
 
 
-class FirstNormless(Shape):
-    """A model whose first attention reads the normed embeddings as they are, which no flag says: its norm is taken out."""
-
-    def build(self, flags: Flags) -> nn.Module:
-        model = super().build(flags)
-        first_norms(model)[0] = Unchanged()
-        return model
-
-    def flags_of(self, model: Any) -> Flags | None:
-        flags = super().flags_of(model)
-        return flags if flags is not None and isinstance(first_norms(model)[0], Unchanged) else None
-
-
-def first_norms(model: Any) -> Any:
-    """The norms of the first layer: before its branch, behind it, behind the sum."""
-    return model.attn_layers.layers[0].norms
-
-
 DECODER, ENCODER = Shape(TransformerWrapper, Decoder), Shape(TransformerWrapper, Encoder)
-FIRST_NORMLESS_ENCODER = FirstNormless(TransformerWrapper, Encoder)
 VISION, ENCODER_DECODER = Shape(ViTransformerWrapper, Encoder), Shape(XTransformer)
 
 T = TypeVar('T')
@@ -97,7 +78,6 @@ class Family:
     fields: tuple[Field, ...]
     rows: tuple[Row, ...]
     left_out: tuple[str, ...] = ()  # tensors of theirs that say nothing about our outputs, by how their names begin
-    tie: tuple[str, str] | None = None  # two of our tensors that are one where embeddings are tied, where no flag says so
     more_sizes: Callable[[Given], Sizes] = lambda given: {}
 
     def flags(self, given: Given, architecture: str, usual: Mapping[str, Any]) -> Flags:
@@ -138,13 +118,6 @@ class Family:
         """Tensors by the names that they have where there is a head; bodies alone leave out how they begin."""
         return {(self.body if self.headless(architecture) else '') + name: tensor for name, tensor in tensors.items()}
 
-    def tied(self, model: nn.Module) -> Flags:
-        """The field that says whether embeddings are tied, where no flag does."""
-        if self.tie is None:
-            return {}
-        found = [parameter for name, parameter in model.named_parameters(remove_duplicate=False) if name in self.tie]
-        return {'tie_word_embeddings': len(found) == 2 and found[0] is found[1]}
-
 
 # what flags mean, where several values mean the same
 MEANINGS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -161,9 +134,4 @@ def differences(shape: Shape, ours: Flags, made: Flags) -> dict[str, tuple[Any, 
     one, other = shape.full(ours), shape.full(made)
     meaning = lambda full, name: MEANINGS[name](full) if name in MEANINGS and shape.stack else full[name]
     names = sorted({*ours, *made} - {*HOW_IT_RUNS})
-    return {name: (one[name], other[name]) for name in names if not alike(meaning(one, name), meaning(other, name))}
-
-
-def alike(a: Any, b: Any) -> bool:
-    """Modules are alike when they are made of the same parts."""
-    return repr(a) == repr(b) if isinstance(a, nn.Module) and isinstance(b, nn.Module) else a == b
+    return {name: (one[name], other[name]) for name in names if meaning(one, name) != meaning(other, name)}

@@ -9,10 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
-
-from torch import nn
 
 from x_transformers.errors import FlagError, quoted
 from x_transformers.flags.accepting import settled
@@ -153,12 +150,6 @@ ACTIVATIONS: dict[str, Flags] = {
     'silu': {'ff_swish': True},
     'swish': {'ff_swish': True},
     'relu': {'ff_relu': True},
-}
-ACTIVATION_MODULES: dict[str, Callable[[], nn.Module]] = {
-    'gelu': nn.GELU,
-    'gelu_new': partial(nn.GELU, 'tanh'),
-    'silu': nn.SiLU,
-    'relu': nn.ReLU,
 }
 
 

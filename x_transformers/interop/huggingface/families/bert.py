@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from torch import nn
-
-from x_transformers.interop.huggingface.family import ENCODER, NO_HEAD, Family
+from x_transformers.interop.huggingface.families import llama
+from x_transformers.interop.huggingface.family import ENCODER, NO_HEAD, Family, Head
 from x_transformers.interop.huggingface.fields import (
-    ACTIVATION_MODULES,
     ACTIVATIONS,
-    Flags,
-    Given,
     always,
     following,
     nothing,
@@ -25,22 +21,13 @@ from x_transformers.interop.huggingface.tensors import layer_norm, row, times
 TYPES = 'type'  # what `embed_ids` calls the ids of token types
 
 
-def masked_tokens(given: Given) -> Flags:
-    """The head of the masked language model."""
-    dim = given['hidden_size']
-    norm = nn.LayerNorm(dim, eps=given['layer_norm_eps'])
-    return {
-        'to_logits': nn.Sequential(
-            nn.Linear(dim, dim), ACTIVATION_MODULES[given['hidden_act']](), norm, nn.Linear(dim, given['vocab_size'])
-        )
-    }
-
+MASKED_TOKENS: Head = lambda given: {'logits_mlp': True, 'logits_bias': True}
 
 BERT = Family(
     name='bert',
     config='BertConfig',
     shape=ENCODER,
-    heads={'BertForMaskedLM': masked_tokens, 'BertModel': NO_HEAD},
+    heads={'BertForMaskedLM': MASKED_TOKENS, 'BertModel': NO_HEAD},
     body='bert.',
     fields=(
         same('vocab_size', 'num_tokens'),
@@ -59,7 +46,8 @@ BERT = Family(
         only('is_decoder', False),
         only('add_cross_attention', False),
         only('position_embedding_type', None, 'absolute'),
-        nothing('tie_word_embeddings', 'classifier_dropout'),  # ties are told by the tensors
+        llama.TIED,
+        nothing('classifier_dropout'),
         nothing(
             'directionality', *(f'pooler_{name}' for name in ('fc_size', 'num_attention_heads', 'num_fc_layers', 'size_per_head', 'type'))
         ),
@@ -77,10 +65,9 @@ BERT = Family(
         row('bert.encoder.layer.{l}.intermediate.dense.{p}', 'attn_layers.layers.{2l+1}.1.ff.0.0.{p}'),
         row('bert.encoder.layer.{l}.output.dense.{p}', 'attn_layers.layers.{2l+1}.1.ff.2.{p}'),
         *layer_norm('bert.encoder.layer.{l}.output.LayerNorm', 'attn_layers.layers.{2l+1}.0.2'),
-        row('cls.predictions.transform.dense.{p}', 'to_logits.0.{p}'),
-        row('cls.predictions.transform.LayerNorm.{p}', 'to_logits.2.{p}'),
-        row('cls.predictions.decoder.{p}', 'to_logits.3.{p}'),
+        row('cls.predictions.transform.dense.{p}', 'logits_mlp.0.{p}'),
+        *layer_norm('cls.predictions.transform.LayerNorm', 'logits_mlp.2'),
+        row('cls.predictions.decoder.{p}', 'to_logits.{p}'),
     ),
     left_out=('bert.pooler.', 'cls.predictions.bias'),
-    tie=('to_logits.3.weight', 'token_emb.emb.weight'),
 )

@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
-
 from x_transformers.interop.huggingface.families import llama
-from x_transformers.interop.huggingface.family import FIRST_NORMLESS_ENCODER, NO_HEAD, Family
+from x_transformers.interop.huggingface.family import ENCODER, NO_HEAD, Family
 from x_transformers.interop.huggingface.fields import (
-    ACTIVATION_MODULES,
     ACTIVATIONS,
     Field,
     Flags,
@@ -29,34 +26,28 @@ from x_transformers.interop.huggingface.rope import head_width, layered_rotary, 
 from x_transformers.interop.huggingface.tensors import cut, halves, joined, layer_norm, reversed_order, row
 
 WINDOW = 'attn_window'  # to either side
+ACTIVATION = one_of('hidden_activation', ACTIVATIONS)
 
 
 def masked_tokens(given: Given) -> Flags:
-    """The head of the masked language model."""
-    dim = given['hidden_size']
-    parts = (
-        nn.Linear(dim, dim, bias=given['classifier_bias']),
-        ACTIVATION_MODULES[given['classifier_activation']](),
-        nn.LayerNorm(dim, eps=given['norm_eps'], bias=given['norm_bias']),
-        nn.Linear(dim, given['vocab_size'], bias=given['decoder_bias']),
-    )
-    return {'to_logits': nn.Sequential(*parts)}
+    """The head of the masked language model, whose activation is that of the feed-forwards."""
+    if given['classifier_activation'] != given['hidden_activation']:
+        raise given.refuse('classifier_activation', given['classifier_activation'], f'{given["hidden_activation"]!r}, as in feed-forwards')
+    return {'logits_mlp': True, 'logits_mlp_bias': given['classifier_bias'], 'logits_bias': given['decoder_bias']}
 
 
 def fields_of_head(flags: Mapping[str, Any]) -> Flags:
-    """What the parts of that head say."""
-    head = flags['to_logits']
-    if not isinstance(head, nn.Sequential) or len(head) != 4:
+    """What the flags of that head say."""
+    if not flags['logits_mlp']:
         return {}
-    activation = next((name for name, make in ACTIVATION_MODULES.items() if repr(make()) == repr(head[1])), None)
-    said = {name: getattr(part, 'bias', None) is not None for name, part in (('classifier_bias', head[0]), ('decoder_bias', head[3]))}
-    return {**said, **({} if activation is None else {'classifier_activation': activation})}
+    activation = {f'classifier_{name.removeprefix("hidden_")}': value for name, value in ACTIVATION.fields(flags).items()}
+    return {'classifier_bias': flags['logits_mlp_bias'], 'decoder_bias': flags['logits_bias'], **activation}
 
 
 MODERNBERT = Family(
     name='modernbert',
     config='ModernBertConfig',
-    shape=FIRST_NORMLESS_ENCODER,
+    shape=ENCODER,
     heads={'ModernBertForMaskedLM': masked_tokens, 'ModernBertModel': NO_HEAD},
     body='model.',
     fields=(
@@ -67,9 +58,9 @@ MODERNBERT = Family(
         same('num_attention_heads', 'heads'),
         following(attn_dim_head=head_width),
         width('intermediate_size'),
-        one_of('hidden_activation', ACTIVATIONS),
+        ACTIVATION,
         one_of('mlp_bias', {False: {'ff_no_bias': True, 'ff_glu_no_bias': True}, True: {}}),
-        always(ff_glu=True, post_emb_norm=True, norm_add_unit_offset=False),
+        always(ff_glu=True, post_emb_norm=True, norm_first_layer=False, norm_add_unit_offset=False),
         same('norm_bias', 'norm_bias'),
         same('norm_eps', 'norm_eps'),
         layered_rotary(WINDOW),
@@ -79,7 +70,7 @@ MODERNBERT = Family(
         same('embedding_dropout', 'emb_dropout'),
         same('mlp_dropout', 'ff_dropout'),
         Field(('decoder_bias', 'classifier_bias', 'classifier_activation'), lambda given: {}, fields_of_head),
-        nothing('tie_word_embeddings'),  # told by the tensors
+        llama.TIED,
         nothing('classifier_pooling', 'classifier_dropout', 'deterministic_flash_attn', 'initializer_cutoff_factor'),
         # older names of what stands in others, and what is of other encoders
         nothing('global_attn_every_n_layers', 'global_rope_theta', 'local_rope_theta', 'layer_norm_eps', 'position_embedding_type'),
@@ -99,9 +90,8 @@ MODERNBERT = Family(
         row('model.layers.{l}.mlp.Wi.{p}', 'attn_layers.layers.{2l+1}.1.ff.0.proj.{p}', halves, reversed_order, joined),
         row('model.layers.{l}.mlp.Wo.{p}', 'attn_layers.layers.{2l+1}.1.ff.2.{p}'),
         *layer_norm('model.final_norm', 'attn_layers.final_norm'),
-        row('head.dense.{p}', 'to_logits.0.{p}'),
-        row('head.norm.{p}', 'to_logits.2.{p}'),
-        row('decoder.{p}', 'to_logits.3.{p}'),
+        row('head.dense.{p}', 'logits_mlp.0.{p}'),
+        *layer_norm('head.norm', 'logits_mlp.2'),
+        row('decoder.{p}', 'to_logits.{p}'),
     ),
-    tie=('to_logits.3.weight', 'token_emb.emb.weight'),
 )
