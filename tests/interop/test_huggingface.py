@@ -28,6 +28,13 @@ def llama(**fields: Any) -> Any:
     return transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**GROUPED, **fields})).eval()
 
 
+@pytest.mark.parametrize('act', ['gelu_pytorch_tanh', 'swish'])
+def test_an_activation_of_a_head_goes_by_all_its_names(act: str) -> None:
+    torch.manual_seed(0)
+    theirs = transformers.BertForMaskedLM(transformers.BertConfig(**{**SIZES, 'hidden_act': act})).eval()
+    torch.testing.assert_close(from_huggingface(theirs)(ids()), theirs(ids()).logits, rtol=0, atol=1e-4)
+
+
 def test_numbers_keep_their_dtype_and_a_model_its_mode() -> None:
     theirs = llama().bfloat16().train()
     ours = from_huggingface(theirs)
@@ -162,13 +169,23 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {  # the class of a config
     'shards': ('LlamaConfig', {'pretraining_tp': 2}, 'pretraining_tp=2 .* expected 1'),
     'scales by layer': ('GPT2Config', {'scale_attn_by_inverse_layer_idx': True}, 'scale_attn_by_inverse_layer_idx=True .* expected False'),
     'a decoder of BERT': ('BertConfig', {'is_decoder': True}, 'is_decoder=True of BertConfig'),
+    'an activation of a head': (
+        'ModernBertConfig',
+        {'classifier_activation': 'tanh', 'architectures': ['ModernBertForMaskedLM']},
+        "classifier_activation='tanh' of ModernBertConfig .* expected 'gelu' or",
+    ),
+    'an activation that is not the derived one': (
+        'T5Config',
+        {'dense_act_fn': 'silu'},
+        "dense_act_fn='silu' of T5Config .* expected 'relu', as feed_forward_proj='relu' has it",
+    ),
     'both directions': ('GemmaConfig', {'use_bidirectional_attention': True}, 'use_bidirectional_attention=True .* expected None or False'),
     'an unknown field': ('MistralConfig', {'novelty': 7}, 'novelty=7 of MistralConfig .* expected no field of that name'),
     'a kind of layer': ('Qwen2Config', {'layer_types': ['full_attention', 'chunked_attention']}, "layer_types='chunked_attention'"),
     'another family': ('FalconConfig', {}, "model_type='falcon' is no family .* expected gpt2 or"),
 }
 
-OF_CLASS: dict[str, dict[str, Any]] = {'GPT2Config': {}, 'FalconConfig': {}, 'BertConfig': SIZES}
+OF_CLASS: dict[str, dict[str, Any]] = {'GPT2Config': {}, 'FalconConfig': {}, 'T5Config': {}, 'ModernBertConfig': SIZES, 'BertConfig': SIZES}
 
 
 @pytest.mark.parametrize('name', REFUSED)

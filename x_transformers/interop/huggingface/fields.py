@@ -157,9 +157,18 @@ ACTIVATIONS: dict[str, Flags] = {
 ACTIVATION_MODULES: dict[str, Callable[[], nn.Module]] = {
     'gelu': nn.GELU,
     'gelu_new': partial(nn.GELU, 'tanh'),
+    'gelu_pytorch_tanh': partial(nn.GELU, 'tanh'),
     'silu': nn.SiLU,
+    'swish': nn.SiLU,
     'relu': nn.ReLU,
 }
+
+
+def activation_module(given: Given, name: str) -> nn.Module:
+    """The activation that a field names, as a module."""
+    if given[name] not in ACTIVATION_MODULES:
+        raise given.refuse(name, given[name], ' or '.join(map(repr, ACTIVATION_MODULES)))
+    return ACTIVATION_MODULES[given[name]]()
 
 
 def check_known(fields: tuple[Field, ...], given: Given, usual: Mapping[str, Any]) -> None:

@@ -6,10 +6,10 @@ from torch import nn
 
 from x_transformers.interop.huggingface.family import ENCODER, NO_HEAD, Family
 from x_transformers.interop.huggingface.fields import (
-    ACTIVATION_MODULES,
     ACTIVATIONS,
     Flags,
     Given,
+    activation_module,
     always,
     following,
     nothing,
@@ -30,9 +30,7 @@ def masked_tokens(given: Given) -> Flags:
     dim = given['hidden_size']
     norm = nn.LayerNorm(dim, eps=given['layer_norm_eps'])
     return {
-        'to_logits': nn.Sequential(
-            nn.Linear(dim, dim), ACTIVATION_MODULES[given['hidden_act']](), norm, nn.Linear(dim, given['vocab_size'])
-        )
+        'to_logits': nn.Sequential(nn.Linear(dim, dim), activation_module(given, 'hidden_act'), norm, nn.Linear(dim, given['vocab_size']))
     }
 
 

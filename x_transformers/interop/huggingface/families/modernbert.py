@@ -18,6 +18,7 @@ from x_transformers.interop.huggingface.fields import (
     Field,
     Flags,
     Given,
+    activation_module,
     always,
     following,
     nothing,
@@ -36,7 +37,7 @@ def masked_tokens(given: Given) -> Flags:
     dim = given['hidden_size']
     parts = (
         nn.Linear(dim, dim, bias=given['classifier_bias']),
-        ACTIVATION_MODULES[given['classifier_activation']](),
+        activation_module(given, 'classifier_activation'),
         nn.LayerNorm(dim, eps=given['norm_eps'], bias=given['norm_bias']),
         nn.Linear(dim, given['vocab_size'], bias=given['decoder_bias']),
     )
