@@ -32,7 +32,8 @@ def llama(**fields: Any) -> Any:
 def test_an_activation_of_a_head_goes_by_all_its_names(act: str) -> None:
     torch.manual_seed(0)
     theirs = transformers.BertForMaskedLM(transformers.BertConfig(**{**SIZES, 'hidden_act': act})).eval()
-    torch.testing.assert_close(from_huggingface(theirs)(ids()), theirs(ids()).logits, rtol=0, atol=1e-4)
+    ours = from_huggingface(theirs)(ids(), embed_ids={'type': torch.zeros_like(ids())})
+    torch.testing.assert_close(ours, theirs(ids()).logits, rtol=0, atol=1e-4)
 
 
 def test_numbers_keep_their_dtype_and_a_model_its_mode() -> None:
@@ -67,6 +68,22 @@ def test_configs_as_they_stand_on_the_hub_are_not_refused(name: str, tmp_path: A
     family, architecture = kind_of(config)
     flags = flags_of(transformers, family, architecture, given_by(config))
     assert architecture == CONFIGS[name]['architectures'][0] and flags['dim'] == config.hidden_size
+
+
+def test_what_cannot_be_loaded_is_refused(tmp_path: Any) -> None:
+    llama().save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r'cannot be loaded as a LlamaForCausalLM .*nonsense'):
+        from_huggingface(tmp_path, nonsense=1)
+    with pytest.raises(FlagError, match='output_loading_info has no place'):
+        from_huggingface(tmp_path, output_loading_info=True)
+    older: Any = from_huggingface(tmp_path, torch_dtype=torch.bfloat16, config=str(tmp_path))
+    assert older.token_emb.emb.weight.dtype == torch.bfloat16
+    (tmp_path / 'model.safetensors').write_bytes(b'123')
+    with pytest.raises(CheckpointError, match='cannot be loaded as a LlamaForCausalLM of transformers'):
+        from_huggingface(tmp_path)
+    (tmp_path / 'model.safetensors').unlink()
+    with pytest.raises(CheckpointError, match='cannot be loaded as a LlamaForCausalLM of transformers'):
+        from_huggingface(tmp_path)
 
 
 def test_two_tensors_that_are_one_here_must_agree() -> None:
@@ -239,3 +256,21 @@ def test_families_that_do_not_exist_and_models_of_another_shape_are_refused() ->
         to_huggingface(from_huggingface(llama()), 'lama')
     with pytest.raises(FlagError, match='no model of llama says what this one does: it is a Linear'):
         to_huggingface(torch.nn.Linear(2, 2), 'llama')
+
+
+@pytest.mark.parametrize('said', [{'rope_theta': 5.0}, {'tie_word_embeddings': True}, {'dtype': torch.bfloat16}], ids=str)
+def test_a_field_of_their_config_that_would_not_count_is_refused(said: dict[str, Any]) -> None:
+    with pytest.raises(FlagError, match=next(iter(said))):
+        to_huggingface(from_huggingface(llama()), 'llama', **said)
+
+
+def test_a_family_is_a_name() -> None:
+    with pytest.raises(FlagError, match="family=\\['llama'\\] is not known here"):
+        to_huggingface(from_huggingface(llama()), ['llama'])  # type: ignore[arg-type]
+
+
+def test_a_head_without_weights_is_refused() -> None:
+    theirs = llama()
+    theirs.lm_head = torch.nn.Identity()
+    with pytest.raises(CheckpointError, match=r'nothing in LlamaForCausalLM for to_logits\.weight'):
+        from_huggingface(theirs)
