@@ -28,6 +28,14 @@ def llama(**fields: Any) -> Any:
     return transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**GROUPED, **fields})).eval()
 
 
+@pytest.mark.parametrize('act', ['gelu_pytorch_tanh', 'swish'])
+def test_an_activation_of_a_head_goes_by_all_its_names(act: str) -> None:
+    torch.manual_seed(0)
+    theirs = transformers.BertForMaskedLM(transformers.BertConfig(**{**SIZES, 'hidden_act': act})).eval()
+    ours = from_huggingface(theirs)(ids(), embed_ids={'type': torch.zeros_like(ids())})
+    torch.testing.assert_close(ours, theirs(ids()).logits, rtol=0, atol=1e-4)
+
+
 def test_numbers_keep_their_dtype_and_a_model_its_mode() -> None:
     theirs = llama().bfloat16().train()
     ours = from_huggingface(theirs)
@@ -60,6 +68,22 @@ def test_configs_as_they_stand_on_the_hub_are_not_refused(name: str, tmp_path: A
     family, architecture = kind_of(config)
     flags = flags_of(transformers, family, architecture, given_by(config))
     assert architecture == CONFIGS[name]['architectures'][0] and flags['dim'] == config.hidden_size
+
+
+def test_what_cannot_be_loaded_is_refused(tmp_path: Any) -> None:
+    llama().save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r'cannot be loaded as a LlamaForCausalLM .*nonsense'):
+        from_huggingface(tmp_path, nonsense=1)
+    with pytest.raises(FlagError, match='output_loading_info has no place'):
+        from_huggingface(tmp_path, output_loading_info=True)
+    older: Any = from_huggingface(tmp_path, torch_dtype=torch.bfloat16, config=str(tmp_path))
+    assert older.token_emb.emb.weight.dtype == torch.bfloat16
+    (tmp_path / 'model.safetensors').write_bytes(b'123')
+    with pytest.raises(CheckpointError, match='cannot be loaded as a LlamaForCausalLM of transformers'):
+        from_huggingface(tmp_path)
+    (tmp_path / 'model.safetensors').unlink()
+    with pytest.raises(CheckpointError, match='cannot be loaded as a LlamaForCausalLM of transformers'):
+        from_huggingface(tmp_path)
 
 
 def test_two_tensors_that_are_one_here_must_agree() -> None:
@@ -162,6 +186,16 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {  # the class of a config
     'shards': ('LlamaConfig', {'pretraining_tp': 2}, 'pretraining_tp=2 .* expected 1'),
     'scales by layer': ('GPT2Config', {'scale_attn_by_inverse_layer_idx': True}, 'scale_attn_by_inverse_layer_idx=True .* expected False'),
     'a decoder of BERT': ('BertConfig', {'is_decoder': True}, 'is_decoder=True of BertConfig'),
+    'an activation of a head': (
+        'ModernBertConfig',
+        {'classifier_activation': 'tanh', 'architectures': ['ModernBertForMaskedLM']},
+        "classifier_activation='tanh' of ModernBertConfig .* expected 'gelu' or",
+    ),
+    'an activation that is not the derived one': (
+        'T5Config',
+        {'dense_act_fn': 'silu'},
+        "dense_act_fn='silu' of T5Config .* expected 'relu', as feed_forward_proj='relu' has it",
+    ),
     'both directions': ('GemmaConfig', {'use_bidirectional_attention': True}, 'use_bidirectional_attention=True .* expected None or False'),
     'an unknown field': ('MistralConfig', {'novelty': 7}, 'novelty=7 of MistralConfig .* expected no field of that name'),
     'a kind of layer': ('Qwen2Config', {'layer_types': ['full_attention', 'chunked_attention']}, "layer_types='chunked_attention'"),
@@ -171,7 +205,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {  # the class of a config
     'another family': ('FalconConfig', {}, "model_type='falcon' is no family .* expected gpt2 or"),
 }
 
-OF_CLASS: dict[str, dict[str, Any]] = {'GPT2Config': {}, 'FalconConfig': {}, 'BertConfig': SIZES, 'ModernBertConfig': SIZES}
+OF_CLASS: dict[str, dict[str, Any]] = {'GPT2Config': {}, 'FalconConfig': {}, 'T5Config': {}, 'ModernBertConfig': SIZES, 'BertConfig': SIZES}
 
 
 @pytest.mark.parametrize('name', REFUSED)
@@ -225,3 +259,21 @@ def test_families_that_do_not_exist_and_models_of_another_shape_are_refused() ->
         to_huggingface(from_huggingface(llama()), 'lama')
     with pytest.raises(FlagError, match='no model of llama says what this one does: it is a Linear'):
         to_huggingface(torch.nn.Linear(2, 2), 'llama')
+
+
+@pytest.mark.parametrize('said', [{'rope_theta': 5.0}, {'tie_word_embeddings': True}, {'dtype': torch.bfloat16}], ids=str)
+def test_a_field_of_their_config_that_would_not_count_is_refused(said: dict[str, Any]) -> None:
+    with pytest.raises(FlagError, match=next(iter(said))):
+        to_huggingface(from_huggingface(llama()), 'llama', **said)
+
+
+def test_a_family_is_a_name() -> None:
+    with pytest.raises(FlagError, match="family=\\['llama'\\] is not known here"):
+        to_huggingface(from_huggingface(llama()), ['llama'])  # type: ignore[arg-type]
+
+
+def test_a_head_without_weights_is_refused() -> None:
+    theirs = llama()
+    theirs.lm_head = torch.nn.Identity()
+    with pytest.raises(CheckpointError, match=r'nothing in LlamaForCausalLM for to_logits\.weight'):
+        from_huggingface(theirs)

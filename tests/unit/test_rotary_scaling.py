@@ -70,7 +70,7 @@ def test_ready_angles_carry_the_size(half_split: bool) -> None:
 
 def test_dynamic_frequencies_follow_the_length_of_each_row() -> None:
     rotary, seen = RotaryEmbedding(DIM, scaling=DYNAMIC), torch.arange(12) < torch.tensor([[12], [9], [6], [3]])
-    growth = rotary.growth(Span(0, 12, visible=seen), CPU)
+    _, growth = rotary.growth(Span(0, 12, visible=seen), CPU)
     assert growth is not None
     for row, length in enumerate((12, 9, 6, 6)):
         base = 10_000 * (4 * length / 6 - 3) ** (DIM / (DIM - 2))
@@ -88,6 +88,22 @@ def test_rows_of_dynamic_frequencies_give_what_they_give_alone(kind: type) -> No
     longer.load_state_dict(stack.state_dict())
     torch.testing.assert_close(stack(x[:, :6]), longer(x[:, :6]))
     assert not torch.allclose(stack(x), longer(x))
+
+
+@pytest.mark.parametrize('flags', [{}, {'attn_max_attend_past': 4}, {'cross_attend': True}], ids=str)
+def test_dynamic_frequencies_of_packed_documents_follow_the_length_of_each(flags: dict[str, Any]) -> None:
+    stack = Decoder(dim=16, depth=2, heads=2, attn_dim_head=8, rotary_pos_emb=True, rotary_scaling=DYNAMIC, **flags).double().eval()
+    x, ids = torch.randn(1, 20, 16, dtype=torch.float64), torch.tensor([[7] * 9 + [2] * 3 + [4] * 7 + [-1]])
+    context, of_context, beside = torch.randn(1, 20, 16, dtype=torch.float64), torch.tensor([[2] * 10 + [4] * 2 + [7] * 7 + [-1]]), {}
+    pos = lambda n: torch.arange(n)[None]
+    if flags.get('cross_attend'):
+        placed = torch.cat((pos(10), pos(2), pos(7), pos(1)), dim=1)
+        beside = {'context': context, 'context_pos': placed, 'context_document_ids': of_context}
+    packed = stack(x, document_ids=ids, **beside)
+    for each in (7, 2, 4):
+        own = context[:, of_context[0] == each]
+        alone = {'context': own, 'context_pos': pos(own.shape[1])} if beside else {}
+        torch.testing.assert_close(packed[:, ids[0] == each], stack(x[:, ids[0] == each], **alone), rtol=1e-9, atol=1e-9)
 
 
 def test_dynamic_frequencies_are_not_decoded_in_pieces_but_generate() -> None:

@@ -85,7 +85,7 @@ class RotaryEmbedding(Exact):
         if not isinstance(t, Tensor) or t.ndim not in (1, 2) or t.is_complex() or t.dtype == torch.bool or not t.numel():
             raise InputError(f't={quoted(t)} is not possible; expected a tensor of positions (n,) or (b, n)')
         t = t[None] if t.ndim == 1 else t
-        freqs = self.by_feature(self.angles(t, self.growth(Span(0, t.shape[1], t), t.device)).to(self.inv_freq.dtype))
+        freqs = self.by_feature(self.angles(t, self.growth(Span(0, t.shape[1], t), t.device)[1]).to(self.inv_freq.dtype))
         if self.scale is None:
             return freqs, self.size
         return freqs, self.by_feature(self.decay(t - (t.max() + 1) // 2))
@@ -117,14 +117,22 @@ class RotaryEmbedding(Exact):
             'for sequences of up to original_length tokens, leave rotary_scaling out.'
         )
 
-    def growth(self, keys: Span, device: torch.device) -> Tensor | None:
-        """What frequencies are multiplied by where they follow the length: of each row up to its last visible token."""
+    def growth(self, keys: Span, device: torch.device, queries: Span | None = None) -> tuple[Tensor | None, Tensor | None]:
+        """What frequencies of queries and of keys are multiplied by where they follow the length: that of each row of keys, or of each
+        one's document there, up to its last visible token."""
         if not self.follows_length:
-            return None
+            return None, None
         assert self.scaling is not None
         pos = keys.positions(device).to(double(device))
         pos = pos if keys.visible is None else pos.masked_fill(~keys.visible, 0)
-        return growth(self.scaling, pos.amax(dim=-1) + 1, len(self.inv_freq))
+        grown = lambda last: growth(self.scaling, last + 1, len(self.inv_freq))
+        if keys.document is None or queries is None or queries.document is None:
+            of_all = grown(pos.amax(dim=-1, keepdim=True))
+            return of_all, of_all
+        slots = queries.length + 1  # documents are named by a query's place; -1, of no query, has the slot behind
+        named, shape = keys.document % slots, keys.document.shape
+        latest = pos.new_zeros(shape[0], slots).scatter_reduce(1, named, pos.expand(shape), 'amax')
+        return grown(latest.gather(1, queries.document)), grown(latest.gather(1, named))
 
     def decay(self, ahead: Tensor) -> Tensor:
         """xPos's factor for queries so far ahead of the middle, or for keys so far behind it: (b, n) -> (b, n, dim / 2)."""
@@ -145,11 +153,11 @@ class RotaryEmbedding(Exact):
         """Turns of `queries` and of the latest `new` of `keys` (all, when not given), for heads of `width` features."""
         # of one token, more products of neighbours cost less than cutting and joining; halves are those of the features that turn
         width = width if queries.length == 1 and not self.half_split else 0
-        grown = self.growth(keys, device)
-        turn = lambda pos: Turn.of(self.by_feature(self.angles(pos, grown)), self.inv_freq.dtype, self.half_split, self.size, width)
+        of_queries, of_keys = self.growth(keys, device, queries)
+        turn = lambda pos, grown: Turn.of(self.by_feature(self.angles(pos, grown)), self.inv_freq.dtype, self.half_split, self.size, width)
         q_pos = queries.positions(device)
-        q = turn(q_pos)
-        k = q if new == queries.length else turn(keys.last(keys.length if new is None else new).positions(device))
+        q = turn(q_pos, of_queries)
+        k = q if new == queries.length else turn(keys.last(keys.length if new is None else new).positions(device), of_keys)
         if self.scale is None:
             return Rotation(q, k)
         # any common middle gives the same scores, only differences remain; from that of the queries no factor leaves the range of

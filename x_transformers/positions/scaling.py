@@ -107,7 +107,7 @@ def attention_factor(scaling: Scaling | None) -> float:
 
 
 def growth(scaling: Scaling, lengths: Tensor, pairs: int) -> Tensor:
-    """Dynamic scaling: what the frequencies of sequences of these lengths (b,) are multiplied by, (b, 1, pairs).
+    """Dynamic scaling: what the frequencies of sequences of these lengths (b, n) are multiplied by, (b, n, pairs).
 
     The base grows by g^(d / (d - 2)), g = factor * length / original - (factor - 1), so that the lowest frequency
     shrinks by g and the highest stays.
@@ -115,4 +115,4 @@ def growth(scaling: Scaling, lengths: Tensor, pairs: int) -> Tensor:
     factor, original = scaling['factor'], scaling['original_length']
     grown = factor * lengths.clamp(min=original) / original - (factor - 1)
     exponents = torch.arange(pairs, device=lengths.device, dtype=lengths.dtype) / max(pairs - 1, 1)
-    return grown[:, None, None] ** -exponents
+    return grown[..., None] ** -exponents

@@ -52,10 +52,18 @@ def from_huggingface(source: Any, **loading: Any) -> nn.Module:
     """
     package = transformers()
     if isinstance(source, (str, os.PathLike)):
-        config = loading.pop('config', None) or read_config(package, source, loading)
+        if 'output_loading_info' in loading:
+            raise FlagError('output_loading_info has no place to go here: what is missing is refused; leave it out')
+        config = loading.pop('config', None)
+        config = config if isinstance(config, package.PretrainedConfig) else read_config(package, config or source, loading)
         family, architecture = kind_of(config)
         flags_of(package, family, architecture, given_by(config))
-        source = loaded(getattr(package, architecture), source, family, {'config': config, 'dtype': 'auto', **loading})
+        source = loaded(
+            getattr(package, architecture),
+            source,
+            family,
+            {'config': config, **({} if 'torch_dtype' in loading else {'dtype': 'auto'}), **loading},
+        )
     elif loading:
         raise FlagError(f'{sorted(loading)[0]} says how a model is loaded, and {type(source).__name__} is there already; leave it out')
     theirs = source if isinstance(source, package.PreTrainedModel) else None
@@ -83,7 +91,10 @@ def read_config(package: Any, source: Any, loading: Mapping[str, Any]) -> Any:
 
 def loaded(cls: Any, source: Any, family: Family, loading: dict[str, Any]) -> Any:
     """Their model, if all of it is there: what is missing they would draw at random."""
-    model, found = cls.from_pretrained(source, output_loading_info=True, **loading)
+    try:
+        model, found = cls.from_pretrained(source, output_loading_info=True, **loading)
+    except Exception as error:  # a file that is absent or cut, or a keyword that their class does not take: they raise what they like
+        raise CheckpointError(f'{str(source)!r} cannot be loaded as a {cls.__name__} of transformers ({shown_error(error)})') from error
     missing = family.with_body(cls.__name__, dict.fromkeys(found['missing_keys']))
     lost = tuple(sorted(name for name in missing if not name.startswith(family.left_out)))
     if lost:
@@ -106,7 +117,7 @@ def given_by(config: Any, model: Any = None) -> Given:
     """What a config says, and of a model whether its embeddings are tied: configs of some do not tell."""
     values = config.to_dict()
     head = None if model is None else model.get_output_embeddings()
-    if head is not None:
+    if getattr(head, 'weight', None) is not None:
         values['tie_word_embeddings'] = head.weight is model.get_input_embeddings().weight
     return Given(type(config).__name__, values)
 
@@ -164,7 +175,7 @@ def to_huggingface(model: Any, family: str | None = None, **fields: Any) -> Any:
     """
     package = transformers()
     model = model.net if isinstance(model, AutoregressiveWrapper) else model
-    if family is not None and family not in FAMILIES:
+    if family is not None and not (isinstance(family, str) and family in FAMILIES):
         raise FlagError(f'family={quoted(family)} is not known here; expected {" or ".join(FAMILIES)}')
     found, architecture, flags, config = expressed(package, [FAMILIES[family]] if family else [*FAMILIES.values()], model, fields)
     theirs = getattr(package, architecture)(config).to(commonest(model))
@@ -206,7 +217,17 @@ def config_of(package: Any, family: Family, flags: Flags, more: Flags) -> Any:
     config = getattr(package, family.config)(**{**NO_TOKENS, **fields, **more})
     if 'tie_word_embeddings' in fields:
         config.tie_word_embeddings = fields['tie_word_embeddings']  # that of T5 has it otherwise, whatever it is given
+    check_kept(config, more)
     return config
+
+
+def check_kept(config: Any, more: Flags) -> None:
+    """What a caller says of the config is in it: some of their classes drop what other fields say already."""
+    if 'dtype' in more or 'torch_dtype' in more:
+        raise FlagError('dtype follows the numbers of the model; convert the model that is made by its .to(dtype)')
+    for name, value in more.items():
+        if not hasattr(config, name) or getattr(config, name) != value:
+            raise FlagError(f'{name}={quoted(value)} is not what the model says, or not said by a field of this name; leave it out')
 
 
 # ------------------------------------------------------------------------------------------------ nothing is lost, nothing is made up

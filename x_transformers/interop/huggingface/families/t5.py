@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from x_transformers.interop.huggingface.family import ENCODER_DECODER, LOGITS, Family
-from x_transformers.interop.huggingface.fields import Field, Flags, always, nothing, one_of, same, training_only, width
+from x_transformers.interop.huggingface.fields import Field, Flags, Given, always, nothing, one_of, same, training_only, width
 from x_transformers.interop.huggingface.tensors import Row, joined, rms_norm, row, times
 
 
@@ -37,6 +37,16 @@ def bias(theirs: str, ours: str) -> Row:
     return row(f'{theirs}.block.0.layer.0.SelfAttention.{name}', f'{ours}.rel_pos.{name}', times(lambda sizes: sizes['d'] ** -0.5))
 
 
+def as_projected(given: Given) -> Flags:
+    """Their class derives these two of `feed_forward_proj`, and its layers ask nothing else."""
+    gate, _, act = given['feed_forward_proj'].rpartition('-')
+    derived = {'dense_act_fn': 'gelu_new' if gate and act == 'gelu' else act, 'is_gated_act': bool(gate)}
+    for name, value in derived.items():
+        if given.get(name, value) != value:
+            raise given.refuse(name, given[name], f'{value!r}, as feed_forward_proj={given["feed_forward_proj"]!r} has it')
+    return {}
+
+
 GATED = {'ff_glu': True, 'ff_glu_no_bias': True}
 ENC, DEC = 'encoder.attn_layers', 'decoder.net.attn_layers'
 
@@ -65,6 +75,7 @@ T5 = Family(
                 'gated-relu': both(**GATED, ff_relu=True),
             },
         ),
+        Field(('dense_act_fn', 'is_gated_act'), as_projected, lambda flags: {}),
         always(**both(max_seq_len=0, use_rmsnorm=True, norm_add_unit_offset=False, ff_no_bias=True)),
         always(**both(attn_scale=1.0, rel_pos_bias=True), tie_token_emb=True),
         *side('layer_norm_epsilon', 'norm_eps'),
@@ -72,7 +83,7 @@ T5 = Family(
         *side('relative_attention_max_distance', 'rel_pos_max_distance'),
         one_of('tie_word_embeddings', {True: {'dec_tie_embedding': True}, False: {}}),
         training_only('dropout_rate'),
-        nothing('scale_decoder_outputs', 'dense_act_fn', 'is_gated_act', 'classifier_dropout', 'is_decoder', 'n_positions', 'output_past'),
+        nothing('scale_decoder_outputs', 'classifier_dropout', 'is_decoder', 'n_positions', 'output_past'),
     ),
     rows=(
         row('shared.weight', 'encoder.token_emb.emb.weight'),
