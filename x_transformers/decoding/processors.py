@@ -1,7 +1,8 @@
 """Processors of logits, ready made: `generate(..., logits_processors=[RepetitionPenalty(1.2), NoRepeatNgrams(3)])`.
 
 Each is a function of the tokens so far (b, t) and the logits (b, v) of what follows them; any function of these will do as well.
-Prompts count among the tokens, padding in front of them does not. With `after=prompts.shape[1]`, only what was made counts.
+Prompts count among the tokens, and so does a prefix; padding in front of them does not. With `after=prompts.shape[1]`, and
+`prefix.length` more behind a prefix, only what was made counts.
 """
 
 from __future__ import annotations
