@@ -56,6 +56,13 @@ def test_with_after_only_what_was_made_counts(kind: Any, value: Any) -> None:
     assert torch.equal(MinLength(3, 1, after=7)(TOKENS, LOGITS), MinLength(3, 1)(TOKENS[:, 7:], LOGITS))
 
 
+@pytest.mark.parametrize('name', BY_HAND)
+def test_tokens_that_have_no_logit_are_read_over(name: str) -> None:
+    few, (processor, formula) = LOGITS[:, :4], BY_HAND[name]
+    expected = [[formula(row, i, x) for i, x in enumerate(line)] for row, line in zip(TOKENS.tolist(), few.tolist())]
+    assert torch.allclose(processor(TOKENS, few), torch.tensor(expected, dtype=torch.float64), rtol=1e-12)
+
+
 def model(vocabulary: int = 13, **flags: Any) -> AutoregressiveWrapper:
     torch.manual_seed(0)
     stack = Decoder(**{'dim': 16, 'depth': 1, 'heads': 2, 'attn_dim_head': 8, 'rotary_pos_emb': True, **flags})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from x_transformers.decoding.prompts import align_right
 from x_transformers.decoding.sampling import FILTER_LOGITS_FN, Choice, contrastive_decode_fn, min_p, top_a, top_k, top_p
+from x_transformers.errors import InputError
 
 LOGITS = torch.randn(4, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2
 
@@ -77,3 +79,26 @@ def test_temperature_zero_takes_the_best_and_others_sample_by_probability() -> N
 def test_ragged_rows_move_to_the_right() -> None:
     t, lens = torch.arange(1, 9).view(2, 4), torch.tensor([4, 1])
     assert align_right(t, lens, pad_id=-1).tolist() == [[1, 2, 3, 4], [-1, -1, -1, 5]]
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_the_coldest_takes_the_best_and_the_hottest_any_that_is_left(dtype: torch.dtype) -> None:
+    logits = top_k(LOGITS.to(dtype), k=3)
+    for cold in (1e-30, 1e-45, 5e-324):
+        assert torch.equal(Choice(cold, lambda t: t, None).probs(logits).argmax(dim=-1), LOGITS.argmax(dim=-1))
+    for hot in (1e30, 1e300):
+        assert torch.allclose(Choice(hot, lambda t: t, None).probs(logits), logits.isfinite().to(dtype) / 3)
+
+
+@pytest.mark.parametrize(
+    'keep, said',
+    [
+        (lambda t: None, 'filter_logits_fn returned a NoneType, expected logits'),
+        (lambda t: t[:, :1], r'filter_logits_fn returned torch.float64 of shape \(4, 1\), expected logits \(4, 30\)'),
+        (lambda t: t > 0, r'filter_logits_fn returned torch.bool of shape \(4, 30\), expected logits'),
+        (lambda t: t - torch.inf, 'filter_logits_fn leaves a row no token that is possible'),
+    ],
+)
+def test_a_filter_that_returns_something_else_is_named(keep: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Choice(1.0, keep, None)(LOGITS)

@@ -190,3 +190,15 @@ def test_a_lookup_proposes_what_followed_before() -> None:
     rows = torch.randint(0, 3, (300, 9), generator=torch.Generator().manual_seed(0))
     for n, count, ngram in itertools.product((1, 2, 5, 9), (1, 3, 6), (1, 2, 3)):
         assert prompt_lookup(rows[:, :n], count, ngram).tolist() == [looked_up(row, count, ngram) for row in rows[:, :n].tolist()]
+
+
+@pytest.mark.parametrize('draft', [prompt_lookup, lambda tokens, count: torch.full((len(tokens), count), 8)], ids=['copied', 'never made'])
+def test_what_the_model_reads_and_cannot_make_is_not_kept(draft: Any) -> None:
+    torch.manual_seed(0)
+    layers = Decoder(dim=16, depth=1, heads=2, attn_dim_head=8, rotary_pos_emb=True)
+    made = AutoregressiveWrapper(TransformerWrapper(num_tokens=9, logits_dim=6, max_seq_len=32, attn_layers=layers)).double()
+    prompt = torch.tensor([[7, 8, 3, 7, 8], [1, 8, 7, 2, 8]])
+    for temperature in (0.0, 1.0):
+        out = made.generate(prompt, 9, temperature=temperature, draft=draft, eos_token=0)
+        assert int(out.max()) < 6
+    assert torch.equal(made.generate(prompt, 9, temperature=0.0, draft=draft), made.generate(prompt, 9, temperature=0.0))

@@ -86,8 +86,6 @@ def check_beam(
         )
     if vocabulary is None:  # a head of one's own
         return
-    if eos_token is not None and not 0 <= eos_token < vocabulary:
-        raise InputError(f'eos_token={eos_token} is no token of the vocabulary, which has {vocabulary}; expected 0 to {vocabulary - 1}')
     if number_of_sequences(vocabulary, seq_len, eos_token is not None, num_return_sequences) < num_return_sequences:
         raise InputError(
             f'num_return_sequences={num_return_sequences} with seq_len={seq_len} and {vocabulary} tokens: there are not so many sequences'

@@ -1,7 +1,8 @@
 """Processors of logits, ready made: `generate(..., logits_processors=[RepetitionPenalty(1.2), NoRepeatNgrams(3)])`.
 
 Each is a function of the tokens so far (b, t) and the logits (b, v) of what follows them; any function of these will do as well.
-Prompts count among the tokens, padding in front of them does not. With `after=prompts.shape[1]`, only what was made counts.
+Prompts count among the tokens, and so does a prefix; padding in front of them does not. With `after=prompts.shape[1]`, and
+`prefix.length` more behind a prefix, only what was made counts.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class ReadyMade:
         return torch.arange(tokens.shape[1], device=tokens.device) >= first[:, None]
 
     def counts(self, tokens: Tensor, logits: Tensor, start: Tensor | None) -> Tensor:
-        """(b, v): how often each token stands in its row."""
-        counted = self.counted(tokens, start)
+        """(b, v): how often each token stands in its row; those without a logit can be read, and not made."""
+        counted = self.counted(tokens, start) & (tokens < logits.shape[-1])
         none = torch.zeros_like(single(logits))  # half precision cannot count far
         return none.scatter_add(1, tokens.masked_fill(~counted, 0), counted.to(none.dtype))
 
@@ -106,8 +107,9 @@ class NoRepeatNgrams(ReadyMade):
         grams = tokens.unfold(1, self.size, 1)  # b w size
         latest = tokens[:, t - before :]  # b size-1
         counted = self.counted(tokens, start)[:, : grams.shape[1]]
-        again = (grams[..., :before] == latest[:, None]).all(dim=-1) & counted
-        banned = torch.zeros_like(logits).scatter_add(1, grams[..., before], again.to(logits.dtype))
+        then = grams[..., before]
+        again = (grams[..., :before] == latest[:, None]).all(dim=-1) & counted & (then < logits.shape[-1])
+        banned = torch.zeros_like(logits).scatter_add(1, then.masked_fill(~again, 0), again.to(logits.dtype))
         return logits.masked_fill(banned > 0, -torch.inf)
 
 

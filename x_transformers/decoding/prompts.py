@@ -97,6 +97,13 @@ def check_generation(
     return count, heat, end
 
 
+def check_end(eos_token: int | None, net: Any) -> None:
+    """Whether a row can end by it: an id that the model never makes would say nothing."""
+    vocabulary = getattr(net, 'num_logits', None)  # None: a head of one's own
+    if eos_token is not None and vocabulary is not None and not 0 <= eos_token < vocabulary:
+        raise InputError(f'eos_token={eos_token} is no token of the vocabulary, which has {vocabulary}; expected 0 to {vocabulary - 1}')
+
+
 def check_copies(count: Any) -> int | None:
     """How many sequences each prompt gets; None: one, without an axis for them."""
     copies = whole(count)

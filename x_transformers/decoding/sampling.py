@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from x_transformers.errors import InputError, quoted
+from x_transformers.inputs import askable
 from x_transformers.precision import single
 
 
@@ -99,8 +100,16 @@ class Choice:
         """What is drawn from (..., v)."""
         if self.temperature == 0.0:
             return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(single(logits).dtype)
-        kept = self.keep(single(logits).flatten(0, -2)).view_as(logits)
-        return (kept / self.temperature).softmax(dim=-1)
+        rows = single(logits).flatten(0, -2)
+        kept = self.keep(rows)
+        if not isinstance(kept, Tensor) or kept.shape != rows.shape or not kept.is_floating_point():
+            got = f'{kept.dtype} of shape {tuple(kept.shape)}' if isinstance(kept, Tensor) else f'a {type(kept).__name__}'
+            raise InputError(f'filter_logits_fn returned {got}, expected logits {tuple(rows.shape)}, with -inf for what is ruled out')
+        best = kept.amax(dim=-1, keepdim=True)
+        if askable(best) and not bool(best.isfinite().all()):
+            raise InputError('filter_logits_fn leaves a row no token that is possible, or logits are no numbers; rule out less')
+        limits = torch.finfo(kept.dtype)  # beyond them the coldest is the best token, and the hottest any
+        return ((kept - best) / min(max(self.temperature, limits.tiny), limits.max)).softmax(dim=-1).view_as(logits)
 
     def draw(self, probs: Tensor) -> Tensor:
         """(b, v) of any sum -> (b,)."""

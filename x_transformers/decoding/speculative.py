@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from x_transformers.decoding.sampling import Choice
@@ -114,7 +113,8 @@ class Speculative:
             return self.choose(self.source.logits(out, start)[:, -1])[:, None]
         drafts, q = self.drafter.propose(out, start, count)
         p = self.choose.probs(self.source.logits(torch.cat((out, drafts), dim=1), start, count + 1))
-        made = kept(p, F.one_hot(drafts, p.shape[-1]).to(p.dtype) if q is None else q, drafts, over, self.choose)
+        certain = drafts[..., None] == torch.arange(p.shape[-1], device=p.device)
+        made = kept(p, certain.to(p.dtype) if q is None else q, drafts, over, self.choose)
         for each in (self.source, self.drafter):
             each.rewind(out.shape[1] + made.shape[1] - 1)
         return made
@@ -123,10 +123,10 @@ class Speculative:
 def kept(p: Tensor, q: Tensor, drafts: Tensor, over: Tensor, choose: Choice) -> Tensor:
     """(b, m + 1) ids: of drafts (b, k) drawn from q (b, k, v) those that every row keeps under p (b, k + 1, v), and one token more.
 
-    Rows that are over keep everything.
+    Rows that are over keep everything. A function may propose what the model can read and not make, which has no chance.
     """
-    k = drafts.shape[1]
-    chance = lambda t: t.gather(-1, drafts[..., None])[..., 0]  # b k
+    k, v = drafts.shape[1], p.shape[-1]
+    chance = lambda t: t.gather(-1, drafts[..., None].clamp(max=v - 1))[..., 0].masked_fill(drafts >= v, 0.0)  # b k
     keeps = (choose.uniform(drafts) * chance(q) < chance(p[:, :k])) | over[:, None]
     m = int(keeps.long().cumprod(dim=1).sum(dim=1).min())
     if m == k:

@@ -16,7 +16,7 @@ from x_transformers.decoding.companions import check_draft, contrasts
 from x_transformers.decoding.generate import Advance, Ends, OneByOne, tokens
 from x_transformers.decoding.nets import check_generator, check_given
 from x_transformers.decoding.prefix import Prefix, check_prefix, without_first
-from x_transformers.decoding.prompts import Prompts, check_copies, check_generation, check_lasting, read_prompts
+from x_transformers.decoding.prompts import Prompts, check_copies, check_end, check_generation, check_lasting, read_prompts
 from x_transformers.decoding.request import Request
 from x_transformers.decoding.sampling import Choice, chosen_filter
 from x_transformers.decoding.sources import SLACK, Contrast, Refeeder, Stepper, Way, ahead, why_not_step
@@ -45,6 +45,7 @@ class Task:
         prompts, inputs, prefix = read_prompts(ask.prompts, ask.prompt_lens, ask.seq_start_pos), dict(ask.inputs), ask.prefix
         check_given(inputs, net, taker, taker.__name__)
         check_generator(net)
+        check_end(ask.eos_token, net)
         check_lasting(inputs, seq_len)
         check_mask(inputs.get('mask'), prompts)
         slides = bool(ask.restrict_to_max_seq_len)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from x_transformers.decoding.callables import processors_of, stops_of, surrounded
 from x_transformers.decoding.generate import Ends, OneByOne, tokens
 from x_transformers.decoding.nets import check_generator, check_given, check_outputs
-from x_transformers.decoding.prompts import check_generation, check_lasting, check_padding, read_prompts
+from x_transformers.decoding.prompts import check_end, check_generation, check_lasting, check_padding, read_prompts
 from x_transformers.decoding.sampling import Choice, chosen_filter, top_k
 from x_transformers.decoding.segments import Mems, Segments
 from x_transformers.errors import FlagError, InputError
@@ -102,6 +102,7 @@ class XLAutoregressiveWrapper(Storable, nn.Module):
         rows = read_prompts(start_tokens, seq_start_pos=kwargs.pop('seq_start_pos', None))
         check_given(kwargs, self.net, XLAutoregressiveWrapper.generate, 'generate')
         check_generator(self.net)
+        check_end(eos_token, self.net)
         check_lasting(kwargs, seq_len)
         check_padding(kwargs, *rows.tokens.shape)
         fed = rows.tokens.shape[1] + seq_len - 1
