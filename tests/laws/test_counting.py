@@ -50,6 +50,7 @@ def rows_add_up(summary: Summary, model: nn.Module) -> bool:
 
 SINGLE = [(Decoder, case) for case in DECODERS if case.name in STACK_FLAGS]
 FURTHER = part([at for at in STACKS if at not in SINGLE], 12)
+WINDOWS = {'attn_max_attend_past', 'attn_window'}  # the state that they let go of, the next test follows to its end
 
 
 @pytest.mark.parametrize('kind, case', [*SINGLE, *FURTHER], ids=named)
@@ -66,12 +67,13 @@ def test_a_stack_holds_multiplies_and_remembers_what_is_counted(kind: Any, case:
     assert second - first == counted.state
     kept = first - counted.state  # memory keys, shifted tails, the keys of a context
     assert last - kept <= counted.state_of(LENGTH)
-    assert 'attn_max_attend_past' in case.stack or last - kept == counted.state_of(LENGTH)
+    assert WINDOWS & {*case.stack} or last - kept == counted.state_of(LENGTH)
 
 
 @pytest.mark.parametrize('most', [2, 5])
-def test_a_window_grows_to_the_bytes_that_are_counted(most: int) -> None:
-    stack = build_stack(Decoder, Case('', {'attn_max_attend_past': most}))
+@pytest.mark.parametrize('flag', sorted(WINDOWS))
+def test_a_window_grows_to_the_bytes_that_are_counted(flag: str, most: int) -> None:
+    stack = build_stack(Decoder, Case('', {flag: most}))
     with torch.no_grad():
         states = in_pieces(stack, torch.randn(1, 40, stack.dim).double(), (1,) * 40)[1]
     assert max(map(held_by, states)) == stack.summary().state_of(40) == stack.summary().state_of(10**9) < 40 * stack.summary().state
