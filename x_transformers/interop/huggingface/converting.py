@@ -116,9 +116,9 @@ def kind_of(config: Any, architecture: str | None = None) -> tuple[Family, str]:
 def given_by(config: Any, model: Any = None) -> Given:
     """What a config says, and of a model whether its embeddings are tied: configs of some do not tell."""
     values = config.to_dict()
-    head = None if model is None else model.get_output_embeddings()
-    if getattr(head, 'weight', None) is not None:
-        values['tie_word_embeddings'] = head.weight is model.get_input_embeddings().weight
+    weight = None if model is None else getattr(model.get_output_embeddings(), 'weight', None)
+    if weight is not None:
+        values['tie_word_embeddings'] = weight is model.get_input_embeddings().weight
     return Given(type(config).__name__, values)
 
 
