@@ -55,7 +55,7 @@ class WindowKeys:
     @property
     def most(self) -> int:
         """Tokens that are remembered between calls, at most."""
-        return self.window + 2 * SPARE
+        return room_of(self.window)
 
     def slide(self, coming: int = 0) -> WindowKeys:
         """After a call, or before one of so many tokens: without what no later query sees."""
@@ -82,9 +82,14 @@ class WindowKeys:
         return replace(self, kept=self.kept.rewind(count), total=self.total - count)
 
 
+def room_of(window: int) -> int:
+    """Tokens that a window is given room for."""
+    return window + 2 * SPARE
+
+
 def first_keys(fresh: Fresh, records: Records, lead: int, window: int | None) -> Keys | FixedKeys | WindowKeys:
     """The first keys of a layer; of a window that is smaller than the room asked for, only as many as it needs."""
-    if window is None or (fresh.capacity is not None and fresh.capacity <= window + 2 * SPARE):
+    if window is None or (fresh.capacity is not None and fresh.capacity <= room_of(window)):
         return fresh.start(records, lead)
     kept = Keys(records, lead, fresh.memory_mask)
     return WindowKeys(kept, window, fresh.capacity is not None, kept.length)

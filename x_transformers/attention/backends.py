@@ -154,13 +154,13 @@ class SDPA:
         if attend.l2_distance:
             q, k = with_distance_features(q, k)
             scale = 2 * scale
+        if scored.row is not None or scored.factors is not None:  # by query head
+            k, v = (tiled(t, q.shape[1]) for t in (k, v))
         if scored.factors is not None:
             of_queries, of_keys = scored.factors
             q = torch.cat((q, of_queries.to(q.dtype) / scale), dim=-1)
-            k = torch.cat((tiled(k, q.shape[1]), of_keys.to(k.dtype)), dim=-1)
-            v = tiled(v, q.shape[1])
+            k = torch.cat((k, of_keys.to(k.dtype)), dim=-1)
         if scored.row is not None:
-            k, v = (tiled(t, q.shape[1]) for t in (k, v))
             with attend.kernels():
                 return strip_attention(q, k, v, scored.row, scored.visible.aligned, scale)
         dropout = attend.attn_dropout.p if attend.training else 0.0

@@ -60,8 +60,8 @@ class RepetitionPenalty(ReadyMade):
 
 
 @dataclass(frozen=True)
-class PresencePenalty(ReadyMade):
-    """`penalty` is taken off the logits of tokens that were there."""
+class Subtracted(ReadyMade):
+    """`penalty` is taken off logits."""
 
     penalty: float
     after: int = 0
@@ -69,21 +69,19 @@ class PresencePenalty(ReadyMade):
     def __post_init__(self) -> None:
         expect_penalty(self, within(self.penalty, 0, LARGEST), 'a number of at least 0, which changes nothing')
         expect_number(self, 'after', 0)
+
+
+@dataclass(frozen=True)
+class PresencePenalty(Subtracted):
+    """`penalty` is taken off the logits of tokens that were there."""
 
     def __call__(self, tokens: Tensor, logits: Tensor, start: Tensor | None = None) -> Tensor:
         return logits - self.penalty * (self.counts(tokens, logits, start) > 0).to(logits.dtype)
 
 
 @dataclass(frozen=True)
-class FrequencyPenalty(ReadyMade):
+class FrequencyPenalty(Subtracted):
     """`penalty` is taken off the logits of tokens for each time that they were there."""
-
-    penalty: float
-    after: int = 0
-
-    def __post_init__(self) -> None:
-        expect_penalty(self, within(self.penalty, 0, LARGEST), 'a number of at least 0, which changes nothing')
-        expect_number(self, 'after', 0)
 
     def __call__(self, tokens: Tensor, logits: Tensor, start: Tensor | None = None) -> Tensor:
         return logits - (self.penalty * self.counts(tokens, logits, start)).to(logits.dtype)

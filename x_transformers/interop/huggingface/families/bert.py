@@ -7,7 +7,6 @@ from x_transformers.interop.huggingface.family import ENCODER, NO_HEAD, Family, 
 from x_transformers.interop.huggingface.fields import (
     ACTIVATIONS,
     always,
-    following,
     nothing,
     one_of,
     only,
@@ -15,7 +14,6 @@ from x_transformers.interop.huggingface.fields import (
     training_only,
     width,
 )
-from x_transformers.interop.huggingface.rope import head_width
 from x_transformers.interop.huggingface.tensors import layer_norm, row, times
 
 TYPES = 'type'  # what `embed_ids` calls the ids of token types
@@ -33,10 +31,7 @@ BERT = Family(
         same('vocab_size', 'num_tokens'),
         same('max_position_embeddings', 'max_seq_len'),
         same('type_vocab_size', 'embed_num_tokens', to=lambda count: {TYPES: count}, back=lambda tables: tables.get(TYPES)),
-        same('hidden_size', 'dim'),
-        same('num_hidden_layers', 'depth'),
-        same('num_attention_heads', 'heads'),
-        following(attn_dim_head=head_width),
+        *llama.EVEN_HEADS,
         width('intermediate_size'),
         one_of('hidden_act', ACTIVATIONS),
         always(pre_norm=False, post_emb_norm=True, norm_bias=True, norm_add_unit_offset=False, attn_qkv_bias=True, attn_out_bias=True),

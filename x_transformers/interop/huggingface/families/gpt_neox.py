@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from x_transformers.interop.huggingface.families import llama
 from x_transformers.interop.huggingface.family import DECODER, LOGITS, NO_HEAD, Family
-from x_transformers.interop.huggingface.fields import ACTIVATIONS, always, following, nothing, one_of, same, training_only, width
-from x_transformers.interop.huggingface.rope import head_width, rotary
+from x_transformers.interop.huggingface.fields import ACTIVATIONS, always, nothing, one_of, same, training_only, width
+from x_transformers.interop.huggingface.rope import rotary
 from x_transformers.interop.huggingface.tensors import cut, layer_norm, row, shaped
 
 GPT_NEOX = Family(
@@ -17,10 +17,7 @@ GPT_NEOX = Family(
     fields=(
         same('vocab_size', 'num_tokens'),
         same('max_position_embeddings', 'max_seq_len'),
-        same('hidden_size', 'dim'),
-        same('num_hidden_layers', 'depth'),
-        same('num_attention_heads', 'heads'),
-        following(attn_dim_head=head_width),
+        *llama.EVEN_HEADS,
         width('intermediate_size'),
         one_of('hidden_act', ACTIVATIONS),
         always(norm_bias=True, norm_add_unit_offset=False),

@@ -7,12 +7,15 @@ from x_transformers.interop.huggingface.fields import ACTIVATIONS, Field, always
 from x_transformers.interop.huggingface.rope import head_width, rotary
 from x_transformers.interop.huggingface.tensors import grouped_columns, grouped_rows, joined, rms_norm, row
 
-SIZES = (
-    same('vocab_size', 'num_tokens'),
-    same('max_position_embeddings', 'max_seq_len'),
+STACK_SIZES = (
     same('hidden_size', 'dim'),
     same('num_hidden_layers', 'depth'),
     same('num_attention_heads', 'heads'),
+)
+SIZES = (
+    same('vocab_size', 'num_tokens'),
+    same('max_position_embeddings', 'max_seq_len'),
+    *STACK_SIZES,
     Field(
         ('num_key_value_heads',),
         lambda given: {'attn_kv_heads': given['num_key_value_heads']},
@@ -20,6 +23,7 @@ SIZES = (
     ),
     width('intermediate_size'),
 )
+EVEN_HEADS = (*STACK_SIZES, following(attn_dim_head=head_width))  # where no field says how wide they are
 HEAD_WIDTH = Field(('head_dim',), lambda given: {'attn_dim_head': head_width(given)}, lambda flags: {'head_dim': flags['attn_dim_head']})
 RMS = (always(use_rmsnorm=True), same('rms_norm_eps', 'norm_eps'))
 QK_NORM = (always(attn_qk_rmsnorm=True), following(attn_qk_rmsnorm_eps=lambda given: given['rms_norm_eps']))

@@ -16,13 +16,12 @@ from x_transformers.interop.huggingface.fields import (
     Flags,
     Given,
     always,
-    following,
     nothing,
     one_of,
     same,
     width,
 )
-from x_transformers.interop.huggingface.rope import head_width, layered_rotary, windows
+from x_transformers.interop.huggingface.rope import layered_rotary, windows
 from x_transformers.interop.huggingface.tensors import cut, halves, joined, layer_norm, reversed_order, row
 
 WINDOW = 'attn_window'  # to either side
@@ -53,10 +52,7 @@ MODERNBERT = Family(
     fields=(
         same('vocab_size', 'num_tokens'),
         same('max_position_embeddings', 'max_seq_len'),
-        same('hidden_size', 'dim'),
-        same('num_hidden_layers', 'depth'),
-        same('num_attention_heads', 'heads'),
-        following(attn_dim_head=head_width),
+        *llama.EVEN_HEADS,
         width('intermediate_size'),
         ACTIVATION,
         one_of('mlp_bias', {False: {'ff_no_bias': True, 'ff_glu_no_bias': True}, True: {}}),

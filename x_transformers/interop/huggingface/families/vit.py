@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from x_transformers.interop.huggingface.families import llama
 from x_transformers.interop.huggingface.family import VISION, Family, Head
 from x_transformers.interop.huggingface.fields import (
     ACTIVATIONS,
     Field,
     Given,
     always,
-    following,
     nothing,
     one_of,
     same,
     training_only,
     width,
 )
-from x_transformers.interop.huggingface.rope import head_width
 from x_transformers.interop.huggingface.tensors import layer_norm, row, shaped
 
 CLASSES: Head = lambda given: {'num_classes': len(given['id2label'])}
@@ -31,10 +30,7 @@ VIT = Family(
         same('patch_size', 'patch_size'),
         same('num_channels', 'channels'),
         Field(('num_labels',), lambda given: {}, lambda flags: {'num_labels': flags['num_classes']}),
-        same('hidden_size', 'dim'),
-        same('num_hidden_layers', 'depth'),
-        same('num_attention_heads', 'heads'),
-        following(attn_dim_head=head_width),
+        *llama.EVEN_HEADS,
         width('intermediate_size'),
         one_of('hidden_act', ACTIVATIONS),
         always(use_cls_token=True, patch_norm=False, norm_bias=True, norm_add_unit_offset=False, attn_out_bias=True),
