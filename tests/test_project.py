@@ -28,7 +28,7 @@ PYPROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))
 ROWS = (
     ('version', 'errors', 'flags'),
     ('plan',),
-    ('branch', 'cache', 'call', 'documents', 'inputs', 'precision', 'state', 'toolbox'),
+    ('branch', 'cache', 'call', 'documents', 'inputs', 'precision', 'shortcuts', 'state', 'toolbox'),
     ('context', 'files', 'joining', 'layerscale', 'norms', 'positions', 'residuals', 'ring', 'running', 'shift', 'skips', 'storable'),
     ('attention', 'countable', 'counting', 'feedforward', 'mixers'),
     ('checks', 'entry', 'layer', 'layers', 'layers_config', 'rebuilding'),

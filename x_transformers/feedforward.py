@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from x_transformers.flags import Config, Rules, at_most_one, configured, demands, flag, pick
 from x_transformers.inputs import expect_features, expect_numbers, expect_settings, expect_sizes
 from x_transformers.norms import LayerNorm
+from x_transformers.shortcuts import run
 from x_transformers.storable import Storable
 
 
@@ -38,7 +39,7 @@ class GLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         expect_features(x, self.dim_in, self)
-        value, gate = self.proj(x).chunk(2, dim=-1)
+        value, gate = run(self.proj, x).chunk(2, dim=-1)
         out = value * self.act(gate)
         return out * self.mult_bias if isinstance(self.mult_bias, Tensor) else out
 
@@ -117,4 +118,4 @@ class FeedForward(Storable, nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         expect_features(x, self.config.dim, self)
-        return self.ff(x)
+        return run(self.ff, x)

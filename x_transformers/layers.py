@@ -28,7 +28,7 @@ from x_transformers.flags import configured
 from x_transformers.inputs import expect_kind, expect_pairs, expect_place, expect_switch, whole
 from x_transformers.layer import Layer, build_layer
 from x_transformers.layers_config import CrossAttenderConfig, DecoderConfig, EncoderConfig, LayersConfig, PrefixDecoderConfig
-from x_transformers.norms import Unchanged, followed, make_condition_mlp, make_norm
+from x_transformers.norms import Unchanged, followed, make_condition_mlp, make_norm, part
 from x_transformers.plan import LayerSpec, Plan, plan
 from x_transformers.positions.flags import make_bias, make_rotary
 from x_transformers.rebuilding import honoured
@@ -304,7 +304,7 @@ class AttentionLayers(Storable, CountableStack, nn.Module):
             layer: Any = layers[step.module]
             if not isinstance(layer, Layer):  # a plain list [norms, branch, residual] that a user put there
                 layer = Layer(layer[0], layer[1], layer[2], adaptive=self.adaptive_norms)
-            x = self.skip_combines(x, step.module, depth.streams)
+            x = part(self.skip_combines, x, step.module, depth.streams)
             if step.opens:
                 depth.entered = x
             chance = step.dropout if self.training else 0.0

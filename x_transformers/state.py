@@ -91,7 +91,7 @@ class FixedKeys:
     memory_mask: Tensor | None = None
 
     def read(self) -> Records:
-        return {name: t[..., self.begin : self.end, :] for name, t in self.buffers.items()}
+        return {name: t.narrow(-2, self.begin, self.end - self.begin) for name, t in self.buffers.items()}
 
     @property
     def length(self) -> int:
@@ -108,8 +108,8 @@ class FixedKeys:
         if at.end + new > room:
             raise DecodeError(_full(room - self.lead, at.length + new))
         for name, t in records.items():
-            at.buffers[name][..., at.end : at.end + new, :] = t
-        return replace(at, end=at.end + new)
+            at.buffers[name].narrow(-2, at.end, new).copy_(t)
+        return FixedKeys(at.buffers, at.lead, at.begin, at.end + new, at.memory_mask)  # for every token and layer: `replace` is slow
 
     def keep(self, count: int) -> FixedKeys:
         cut = self.length - count

@@ -24,6 +24,21 @@ def test_a_stack_is_what_the_papers_say(kind: type, case: Case) -> None:
         assert (stack(x, **inputs) - stack_by_the_papers(stack, x, **inputs)).abs().max() < bound
 
 
+STRAIGHT_THROUGH = ('hard', 'straight_through')  # flags whose gradient is not that of what they compute, which is their point
+DIFFERENTIABLE = [(kind, case) for kind, case in STACKS if not case.name.endswith(STRAIGHT_THROUGH)]
+
+
+@pytest.mark.parametrize('kind, case', DIFFERENTIABLE, ids=[f'{kind.__name__} {case}' for kind, case in DIFFERENTIABLE])
+def test_gradients_are_those_of_what_the_papers_say(kind: type, case: Case) -> None:
+    stack, x, inputs = build_stack(kind, case), embeddings().requires_grad_(), context_of(case)
+    learning = [x, *(p for p in stack.parameters() if p.requires_grad)]
+    out, want = stack(x, **inputs), stack_by_the_papers(stack, x, **inputs)
+    probe = torch.randn_like(want)
+    ours, theirs = (torch.autograd.grad(t, learning, probe, allow_unused=True, materialize_grads=True) for t in (out, want))
+    for got, expected in zip(ours, theirs, strict=True):
+        assert (got - expected).abs().max() < (1e-5 if stack.config.uses_rotary else 1e-9) * (1 + expected.abs().max())
+
+
 PLACED = ('rotary', 'alibi', 'rel_pos', 'dynamic_pos')
 
 

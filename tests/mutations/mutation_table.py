@@ -281,6 +281,31 @@ MUTATIONS = (
         'pass',
     ),
     Mutation(
+        'gradient of strips', 'attention/strips.py', FORMULAS, 'alibi_pos_bias',
+        'centred[:, rows] / total',
+        'centred[:, rows]',
+    ),
+    Mutation(
+        'strips of the reference', 'attention/backends.py', FORMULAS, 'softclamp_logits',
+        '.tril(keys - (end - begin))',
+        '.tril(keys - (end - begin) - 1)',
+    ),
+    Mutation(
+        'blocks of a few rows', 'shortcuts.py', DECODING, 'defaults',
+        'made.transpose(0, 1).reshape(',
+        'made.reshape(',
+    ),
+    Mutation(
+        'slope of CoPE', 'positions/cope.py', FORMULAS, 'attn_use_cope',
+        'F.pad(scores.diff(dim=-1), (0, 1)).gather',
+        'F.pad(scores.diff(dim=-1), (1, 0)).gather',
+    ),
+    Mutation(
+        'gradient of CoPE', 'positions/cope.py', FORMULAS, 'attn_use_cope',
+        '(slope * grad).cumsum(dim=-1)',
+        '(slope * grad).flip(-1).cumsum(dim=-1).flip(-1)',
+    ),
+    Mutation(
         'soft clamp', 'attention/scores.py', FORMULAS, 'softclamp',
         '(t / value).tanh() * value',
         '(t / value).tanh()',
@@ -353,8 +378,8 @@ MUTATIONS = (
     ),
     Mutation(
         'fixed keys write', 'state.py', DECODING, 'test_pieces_equal_the_whole and defaults',
-        'at.buffers[name][..., at.end : at.end + new, :] = t',
-        'at.buffers[name][..., at.end - 1 : at.end - 1 + new, :] = t',
+        'narrow(-2, at.end, new)',
+        'narrow(-2, at.end - 1, new)',
     ),
     Mutation(
         'fixed keys lead moves', 'state.py', DECODING, 'forgets_the_same and num_mem_kv',
@@ -474,8 +499,8 @@ MUTATIONS = (
     ),
     Mutation(
         'layer norm gain', 'norms.py', FORMULAS, 'defaults',
-        'self.gamma + 1.0 if self.unit_offset else self.gamma, self.beta',
-        'self.gamma, self.beta',
+        'gain = self.gamma + 1.0 if self.unit_offset else self.gamma',
+        'gain = self.gamma',
     ),
     Mutation(
         'layer norm epsilon', 'norms.py', FORMULAS, 'defaults',

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from x_transformers.attend import Attend
-from x_transformers.positions.cope import naive_cope
+from x_transformers.positions.cope import Counted, contextual_positions, interpolated, naive_cope
 from x_transformers.x_transformers import CoPE
 
 F64 = {'dtype': torch.float64}
@@ -30,6 +30,25 @@ def test_positions_equal_the_papers_equations_with_gradients(queries: int) -> No
     gradients = (torch.autograd.grad((t * weight).sum(), given) for t in (out, want))
     for got, wanted in zip(*gradients, strict=True):
         torch.testing.assert_close(got, wanted)
+
+
+def test_gradients_equal_differences_and_have_gradients_of_their_own() -> None:
+    sim, scores = torch.randn(1, 2, 3, 5, **F64, requires_grad=True), torch.randn(1, 2, 3, 4, **F64, requires_grad=True)
+    assert torch.autograd.gradcheck(Counted.apply, (sim, scores))
+    assert torch.autograd.gradgradcheck(Counted.apply, (sim, scores))
+
+
+@pytest.mark.parametrize('positions', [1, 3, 16])
+def test_gradients_over_many_keys_and_hidden_ones_equal_those_of_the_plain_form(positions: int) -> None:
+    hidden = torch.ones(9, 200, dtype=torch.bool).triu(192)
+    sim = torch.randn(2, 3, 9, 200, **F64).masked_fill(hidden, -torch.finfo(torch.float64).max).requires_grad_()
+    scores, probe = torch.randn(2, 3, 9, positions, **F64, requires_grad=True), torch.randn(2, 3, 9, 200, **F64)
+    plain = interpolated(scores, contextual_positions(sim).clamp(max=positions - 1))
+    made = Counted.apply(sim, scores)
+    torch.testing.assert_close(made, plain)
+    gradients = (torch.autograd.grad(out, (sim, scores), probe) for out in (made, plain))
+    for got, want in zip(*gradients, strict=True):
+        torch.testing.assert_close(got, want)
 
 
 def test_positions_by_nearness_equal_their_sum_with_gradients() -> None:

@@ -22,12 +22,13 @@ from x_transformers.attention.windowed import InBlocks
 from x_transformers.call import Call, Depth
 from x_transformers.errors import FlagError, InputError, quoted
 from x_transformers.flags import configured
-from x_transformers.norms import RMSNorm, Unchanged
+from x_transformers.norms import RMSNorm, Unchanged, part
 from x_transformers.positions.cope import CoPE
 from x_transformers.positions.forgetting import make_forgetting
 from x_transformers.positions.rotary import Rotation, Turn, stretch
 from x_transformers.precision import no_autocast, single
 from x_transformers.ring import WindowKeys, first_keys
+from x_transformers.shortcuts import run
 from x_transformers.state import Beside, ContextKeys, Fresh, Records
 from x_transformers.storable import Storable
 
@@ -137,7 +138,7 @@ class Attention(Storable, nn.Module):
 
     def queries(self, x: Tensor) -> Tensor:
         """(b, n, dim) -> (b, h, n, d)."""
-        q = split_heads(self.to_q(self.to_latent_q(x)), self.heads)
+        q = split_heads(run(self.to_q, part(self.to_latent_q, x)), self.heads)
         return self.norm_heads(q, self.q_rmsnorm, self.qk_norm_q_scale, self.config.qk_norm_groups)
 
     def latents(self, source: Tensor) -> Latents | None:
@@ -146,8 +147,8 @@ class Attention(Storable, nn.Module):
             return None
         subheads = None
         if self.to_rotateable_k is not None:
-            subheads = split_heads(self.to_rotateable_k(source), self.config.latent_rope_subheads or 0)
-        return self.to_latent_kv(source), subheads
+            subheads = split_heads(run(self.to_rotateable_k, source), self.config.latent_rope_subheads or 0)
+        return run(self.to_latent_kv, source), subheads
 
     def keys_and_values(self, k_source: Tensor, v_source: Tensor, latents: Latents | None = None) -> tuple[Tensor, Tensor]:
         """(b, j, dim) -> (b, g, j, d) and (b, g, j, e)."""
@@ -155,10 +156,10 @@ class Attention(Storable, nn.Module):
         if latents is not None:
             k_source, subheads = latents
             v_source = k_source
-        k = split_heads(self.to_k(k_source), self.kv_heads - (self.config.latent_rope_subheads or 0))
+        k = split_heads(run(self.to_k, k_source), self.kv_heads - (self.config.latent_rope_subheads or 0))
         k = k if subheads is None else torch.cat((k, subheads), dim=1)
         k = self.norm_heads(k, self.k_rmsnorm, self.qk_norm_k_scale, self.config.qk_norm_groups)
-        return k, split_heads(self.to_v(v_source), self.kv_heads)
+        return k, split_heads(run(self.to_v, v_source), self.kv_heads)
 
     def norm_heads(self, t: Tensor, rmsnorm: nn.Module | None, scale: Tensor | None, groups: int) -> Tensor:
         """Queries or keys (..., d), normed as the flags say."""
@@ -306,7 +307,7 @@ class Attention(Storable, nn.Module):
             out = laser_output(out).to(x.dtype)
         if self.head_scale_params is not None:
             out = out * self.head_scale_params
-        out = self.to_v_head_gate(out, x)
+        out = part(self.to_v_head_gate, out, x)
         if beside is not None and self.hybrid_norms is not None:
             if beside.shape != (out.shape[0], out.shape[2], self.merged_width):
                 want = (out.shape[0], out.shape[2], self.merged_width)
@@ -315,7 +316,7 @@ class Attention(Storable, nn.Module):
                 )
             norm_own, norm_beside = self.hybrid_norms
             out = 0.5 * (norm_own(out) + norm_beside(split_heads(beside, self.heads)))
-        out = self.to_out(self.to_v_gate(merge_heads(out), x))
+        out = run(self.to_out, part(self.to_v_gate, merge_heads(out), x))
         return out if mask is None else out.masked_fill(~mask[..., None], 0.0)
 
     @property

@@ -4,6 +4,7 @@ equal it. A backend is chosen when attention is built, from what the flags need,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -13,6 +14,7 @@ from loguru import logger
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from x_transformers.attention import strips
 from x_transformers.attention.masks import Visible
 from x_transformers.attention.scores import (
     Selection,
@@ -23,7 +25,6 @@ from x_transformers.attention.scores import (
     weigh,
     with_distance_features,
 )
-from x_transformers.attention.strips import strip_attention
 from x_transformers.errors import BackendError, FlagError
 from x_transformers.flags import Config, Rules, catalogue, demands, flag, is_on, quote
 from x_transformers.precision import single
@@ -98,7 +99,7 @@ class Recipe:
 
 
 class Reference:
-    """Forms the matrix; runs everything."""
+    """Forms the matrix, or what of it can be seen, a few queries at a time; runs everything."""
 
     name = 'reference'
 
@@ -106,6 +107,12 @@ class Reference:
         return None
 
     def __call__(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, scored: Scored) -> Tensor:
+        if not by_queries(attend, q, scored):
+            return self.at_once(attend, q, k, v, scored)
+        outs = [self.at_once(attend, *part) for part in queries_in_turn(q, k, v, scored)]
+        return torch.cat(outs, dim=2)
+
+    def at_once(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, scored: Scored) -> Tensor:
         scale = attend.scale_for(q)
         sim = negative_squared_distances(q, k) * scale if attend.l2_distance else products(q * scale, k)
         sim = single(sim)  # edits sum over keys and queries, and hidden keys get numbers that half precision does not have
@@ -138,6 +145,33 @@ class Reference:
         return weigh(attn.to(v.dtype), v)
 
 
+def by_queries(attend: Attend, q: Tensor, scored: Scored) -> bool:
+    """Whether the matrix may be formed a few queries at a time, and the half that lies ahead of them not at all.
+
+    That is where nothing but the causal rule hides keys, nobody looks on, nothing that a user gave sees a whole row, and no dropout
+    would draw other numbers; on CPUs, which gain as well from scores that stay in their caches.
+    """
+    whole = scored.seen is not None or scored.previous is not None or scored.selection is not None
+    plain = scored.visible.explicit is None and scored.visible.causal is not None and not whole
+    if not plain or q.shape[2] < strips.LEAST or q.device.type != 'cpu' or attend.config.custom_attn_fn is not None:
+        return False
+    return not (attend.training and attend.attn_dropout.p > 0) and not torch.compiler.is_compiling()
+
+
+def queries_in_turn(q: Tensor, k: Tensor, v: Tensor, scored: Scored) -> Iterator[tuple[Tensor, Tensor, Tensor, Scored]]:
+    """The queries in strips, each with the keys up to its last one, and with what its scores are subject to."""
+    n, bias = q.shape[2], scored.bias
+    sizes = [end - begin for begin, end, _ in strips.strips(n, strips.ROWS, causal=True)]
+    sizes[0] += k.shape[2] - n  # keys ahead of the first query's
+    of_k, of_v = (t.split(sizes, dim=2) for t in (k, v))
+    for number, (begin, end, _) in enumerate(strips.strips(n, strips.ROWS, causal=True), 1):
+        keys = sum(sizes[:number])
+        sees = torch.ones(end - begin, keys, dtype=torch.bool, device=q.device).tril(keys - (end - begin))
+        own = None if bias is None else bias[..., begin:end, :keys] if bias.shape[-2] > 1 else bias[..., :keys]
+        seen = [torch.cat(parts[:number], dim=2) for parts in (of_k, of_v)]  # the gradient of a slice would be as long as the whole
+        yield q[:, :, begin:end], seen[0], seen[1], Scored(Visible(sees), own)
+
+
 class SDPA:
     """PyTorch's fused scaled dot product attention (2205.14135); rules and biases become its mask."""
 
@@ -162,7 +196,7 @@ class SDPA:
             k = torch.cat((k, of_keys.to(k.dtype)), dim=-1)
         if scored.row is not None:
             with attend.kernels():
-                return strip_attention(q, k, v, scored.row, scored.visible.aligned, scale)
+                return strips.strip_attention(q, k, v, scored.row, scored.visible.aligned, scale)
         dropout = attend.attn_dropout.p if attend.training else 0.0
         mask = None if scored.visible.aligned and scored.bias is None else attend.additive_mask(q, scored)
         causal = mask is None and scored.visible.aligned

@@ -12,6 +12,7 @@ from x_transformers.errors import InputError, quoted
 from x_transformers.inputs import expect, expect_numbers, expect_optional, expect_place, within
 from x_transformers.positions.embeddings import TokenEmbedding
 from x_transformers.precision import no_autocast, single
+from x_transformers.shortcuts import linear
 
 
 class TiedLogits(nn.Module):
@@ -28,7 +29,7 @@ class TiedLogits(nn.Module):
         return self.of[0].token_emb.emb.weight  # type: ignore[union-attr, return-value]
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.table, self.bias)
+        return linear(x, self.table, self.bias)
 
 
 class Named(nn.ModuleDict):

@@ -20,6 +20,7 @@ from x_transformers.models.config import BodyFlags, ModelFlags, vocabularies
 from x_transformers.models.heads import Named, TiedLogits, count_ids, count_logits, mix, sigsoftmax
 from x_transformers.norms import make_layer_norm
 from x_transformers.positions.embeddings import AbsolutePositionalEmbedding, TokenEmbedding
+from x_transformers.shortcuts import run
 
 HEAD_FLAGS = ('logits_bias', 'logits_mlp', 'logits_softclamp_value')
 NO_HEAD = 'there is no head that it could change. Leave one out.'
@@ -215,8 +216,8 @@ class TransformerWrapper(Body):
             raise InputError('this model has no head (return_only_embed=True), so there are no logits; build it without that flag')
         x = x if self.logits_mlp is None else self.logits_mlp(x)
         if isinstance(self.to_logits, nn.ModuleList):
-            return tuple(self._finished(head(x, **kwargs), x) for head in self.to_logits)
-        return self._finished(self.to_logits(self.read_in(x), **kwargs), x)
+            return tuple(self._finished(run(head, x, **kwargs), x) for head in self.to_logits)
+        return self._finished(run(self.to_logits, self.read_in(x), **kwargs), x)
 
     def _finished(self, logits: Tensor, x: Tensor) -> Tensor:
         """The logits of one head as they are returned."""

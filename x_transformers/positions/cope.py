@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from x_transformers.flags import Config, Rules, demands, flag
@@ -96,8 +97,10 @@ class CoPE(nn.Module):
             sim = run_single(self.talking_heads, sim).to(sim.dtype)
             hidden = create_causal_mask(sim.shape[-2], sim.shape[-1], sim.device) if allowed is None else ~allowed
             sim = sim.masked_fill(hidden, -torch.finfo(sim.dtype).max)
-        position = contextual_positions(sim).clamp(max=self.max_pos - 1)
         scores = query @ self.pos_emb.t().to(query.dtype)  # b h i p
+        if not self.soft_onehot and torch.is_grad_enabled():
+            return Counted.apply(sim, scores).to(attn_logits.dtype)
+        position = contextual_positions(sim).clamp(max=self.max_pos - 1)
         return (self.nearby if self.soft_onehot else interpolated)(scores, position).to(attn_logits.dtype)
 
     def nearby(self, scores: Tensor, position: Tensor) -> Tensor:
@@ -118,6 +121,41 @@ def interpolated(scores: Tensor, position: Tensor) -> Tensor:
     share = position - below
     at = lambda where: scores.gather(-1, where.long())
     return share * at(position.ceil()) + (1 - share) * at(below)
+
+
+class Counted(torch.autograd.Function):
+    """`interpolated(scores, position)` at the contextual positions of `sim`, with a backward pass of few steps: all pairs take each.
+
+    Positions fall from key to key, so the keys at one whole position stand together, and sums over them are differences of running sums.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, sim: Tensor, scores: Tensor) -> Tensor:
+        position = contextual_positions(sim).clamp_(max=scores.shape[-1] - 1)
+        scores, whole = scores.to(position.dtype), position.long()
+        slope = F.pad(scores.diff(dim=-1), (0, 1)).gather(-1, whole)  # to the score of the next whole position; none follows the last
+        ctx.save_for_backward(sim, scores, position, slope)
+        return torch.addcmul(scores.gather(-1, whole), position.frac(), slope)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        sim, scores, position, slope = ctx.saved_tensors
+        if torch.is_grad_enabled():  # of this backward pass too
+            again = interpolated(scores, contextual_positions(sim).clamp(max=scores.shape[-1] - 1))
+            return torch.autograd.grad(again, (sim, scores), grad, create_graph=True)  # type: ignore[return-value]
+        of_gates = (slope * grad).cumsum(dim=-1)  # each gate counts in the positions of all keys up to its own
+        marks = torch.arange(scores.shape[-1], dtype=position.dtype, device=position.device)
+        counts = torch.searchsorted(position.neg(), -marks.expand_as(scores), right=True)  # keys at each whole position or beyond
+        at_level, of_slope = (between(t.cumsum(dim=-1), counts) for t in (grad, grad * position.frac()))
+        at_level[..., 1:] += of_slope[..., :-1]
+        at_level[..., :-1] -= of_slope[..., :-1]
+        return torch.ops.aten.sigmoid_backward(of_gates, single(sim).sigmoid()).to(sim.dtype), at_level
+
+
+def between(running: Tensor, counts: Tensor) -> Tensor:
+    """Of running sums (..., j), what lies between one count (..., p) and the next."""
+    until = running.gather(-1, (counts - 1).clamp(min=0)).masked_fill(counts == 0, 0.0)
+    return until - F.pad(until[..., 1:], (0, 1))
 
 
 def naive_cope(query: Tensor, sim: Tensor, pos_emb: Tensor, temperature: float | None = None) -> Tensor:
