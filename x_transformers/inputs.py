@@ -87,10 +87,19 @@ def expect_broadcast(name: str, t: Tensor, shape: tuple[int, ...]) -> None:
         )
 
 
+def first_parameter(module: nn.Module) -> Tensor | None:
+    """The first of `module.parameters()`, without walking the module for it."""
+    for parameter in module._parameters.values():
+        if parameter is not None:
+            return parameter
+    parts = (part for part in module._modules.values() if part is not None)
+    return next((found for part in parts if (found := first_parameter(part)) is not None), None)
+
+
 def expect_dtype(name: str, t: Tensor, module: nn.Module) -> None:
     """Nothing converts or moves tokens for the parameters, except autocast, and parameters that are quantised, sharded or offloaded."""
-    first = t if torch.compiler.is_compiling() else next(module.parameters(), t)
-    if t.dtype == first.dtype and t.device == first.device:
+    first = t if torch.compiler.is_compiling() else first_parameter(module)
+    if first is None or t.dtype == first.dtype and t.device == first.device:
         return
     device, parameters = t.device.type, list(module.parameters())
     if not all(type(p) is nn.Parameter and p.numel() for p in parameters):

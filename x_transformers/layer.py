@@ -13,12 +13,14 @@ from x_transformers.call import Call, Depth
 from x_transformers.errors import FlagError
 from x_transformers.feedforward import FeedForward
 from x_transformers.layerscale import with_layerscale
-from x_transformers.norms import followed, norm_slots, part
+from x_transformers.norms import Unchanged, followed, norm_slots
 from x_transformers.plan import Plan, spread
 from x_transformers.positions.flags import rotary_of
 from x_transformers.residuals import make_residual
 from x_transformers.shift import ShiftTokens, shifts_of
 from x_transformers.state import Fresh
+
+NOTHING: dict[str, Any] = {}
 
 
 class Layer(nn.ModuleList):
@@ -39,9 +41,10 @@ class Layer(nn.ModuleList):
     residual = property(lambda self: self[2])
 
     def forward(self, x: Tensor, call: Call, depth: Depth, state: Any) -> tuple[Tensor, Any]:
-        parts: Any = self
-        (before, after, around), branch, residual = parts
-        given = followed(self.adaptive, call.condition)
+        parts: Any = self._modules  # look-ups of modules cost a call each, and every token pays for them
+        norms, branch, residual = parts.values()
+        before, after, around = norms._modules.values() if type(norms) is nn.ModuleList else norms
+        given = followed(True, call.condition) if self.adaptive else NOTHING
         inputs, stream, joining = residual.prepare(x, depth)
         if depth.entered is not None:
             inputs = depth.entered
@@ -51,12 +54,14 @@ class Layer(nn.ModuleList):
             inputs = inputs + call.injection
         if isinstance(state, Fresh) and state.memory is not None:
             state = replace(state, memory=before(state.memory, **followed(self.adaptive, call.condition_of(state.memory))))
-        normed: Any = depth.normed if self.follows else part(before, inputs, **given)
+        normed: Any = inputs if type(before) is Unchanged else before(inputs, **given)
+        if self.follows:
+            normed = depth.normed
         if self.leads:
             depth.normed = normed
         y, state = run_branch(branch, normed, call, depth, state)
-        x = residual(part(after, y, **given), stream, **joining)
-        return part(around, x, **followed(self.adaptive, call.stream_condition)), state
+        x = residual(y if type(after) is Unchanged else after(y, **given), stream, **joining)
+        return x if type(around) is Unchanged else around(x, **followed(self.adaptive, call.stream_condition)), state
 
 
 def build_layer(index: int, plan: Plan, cfg: Any) -> Layer:

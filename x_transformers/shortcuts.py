@@ -31,21 +31,20 @@ def shortened(module: nn.Module, x: Tensor) -> Any:
     own = module.__dict__
     if own['_forward_hooks'] or own['_forward_pre_hooks'] or 'forward' in own:
         return module(x)
-    if type(module) is nn.Linear:
-        return linear(x, module.weight, module.bias)
-    if type(module) is nn.Sequential:
-        for part in module:
+    kind = type(module)
+    if kind is nn.Linear and 'weight' in own['_parameters']:
+        return linear(x, own['_parameters']['weight'], own['_parameters']['bias'])  # every look-up of a module costs a call
+    if kind is nn.Sequential:
+        for part in own['_modules'].values():
             x = shortened(part, x)
         return x
-    return x if type(module) is nn.Dropout and not module.training else module(x)
+    return x if kind is nn.Dropout and not module.training else module(x)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x (..., i), weight (o, i), bias (o,) -> (..., o), as `F.linear` has it."""
+    """x (..., i), weight (o, i), bias (o,) -> (..., o), as `F.linear` has it; for code that needs no gradient and is not compiled."""
     out, width = weight.shape
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or not FEWEST <= x.numel() // width <= MOST or out % BLOCK:
-        return F.linear(x, weight, bias)
-    if not pays(x, weight):
+    if not FEWEST <= x.numel() // width <= MOST or out % BLOCK or not pays(x, weight):
         return F.linear(x, weight, bias)
     blocks = weight.view(-1, BLOCK, width).transpose(1, 2)
     made = torch.bmm(x.reshape(1, -1, width).expand(len(blocks), -1, -1), blocks)  # blocks, rows, BLOCK

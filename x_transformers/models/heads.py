@@ -29,7 +29,8 @@ class TiedLogits(nn.Module):
         return self.of[0].token_emb.emb.weight  # type: ignore[union-attr, return-value]
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.table, self.bias)
+        product = F.linear if torch.is_grad_enabled() or torch.compiler.is_compiling() else linear
+        return product(x, self.table, self.bias)
 
 
 class Named(nn.ModuleDict):
