@@ -83,7 +83,7 @@ class AttentionLayers(Storable, CountableStack, nn.Module):
         self.num_residual_streams = cfg.num_residual_streams
         self.cross_attn_tokens_dropout = cfg.cross_attn_tokens_dropout
         self.has_module_beside = cfg.attn.hybrid_module is not None
-        self.forgets = cfg.attn.data_dependent_alibi or cfg.attn.data_dependent_alibi_per_row
+        self.forgets = cfg.attn.data_dependent_alibi
 
         self.stream_emb = nn.Parameter(torch.zeros(cfg.num_residual_streams, cfg.dim)) if cfg.num_residual_streams > 1 else None
         self.run_layer = recomputed if cfg.checkpoint else as_it_is

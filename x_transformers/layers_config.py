@@ -88,9 +88,8 @@ class LayersConfig(
         ),
         excludes('attn_use_latent_kv', 'qkv_receive_diff_residuals', 'keys and values share one latent. Keep one.'),
         *(
-            excludes(bias, f'attn_data_dependent_alibi{kind}', 'the forget gates take the place of any other bias. Keep one.')
+            excludes(bias, 'attn_data_dependent_alibi', 'the forget gates take the place of any other bias. Keep one.')
             for bias in ('alibi_pos_bias', 'rel_pos_bias', 'dynamic_pos_bias')
-            for kind in ('', '_per_row')
         ),
         *(
             excludes('parallel_block', other, because)

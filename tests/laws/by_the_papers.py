@@ -436,7 +436,7 @@ def put_out(cfg: Any, module: Any, out: Tensor, x: Tensor) -> Tensor:
 def bias(stack: Any, cfg: Any, module: Any, x: Tensor, pos: Tensor) -> Tensor | float:
     """(b|1, h, n, n), pair by pair."""
     flags = stack.config
-    if cfg.data_dependent_alibi or cfg.data_dependent_alibi_per_row:
+    if cfg.data_dependent_alibi:
         return forgetting(cfg, module.data_dependent_alibi, x, flags.heads, flags.causal)
     if not (flags.alibi_pos_bias or flags.rel_pos_bias or flags.dynamic_pos_bias):
         return 0.0

@@ -91,7 +91,8 @@ TOGETHER = {  # flags that meet in one formula
         'attn_data_dependent_alibi': True, 'attn_laser': True, 'attn_kv_heads': 2, 'attn_num_mem_kv': 2, 'attn_add_zero_kv': True,
     },
     'forget gates by row, window, rotary, streams split': {
-        'attn_data_dependent_alibi_per_row': True, 'attn_max_attend_past': 4, 'rotary_pos_emb': True, 'num_residual_streams': 2,
+        'attn_data_dependent_alibi': True, 'attn_data_dependent_alibi_per_row': True, 'attn_max_attend_past': 4,
+        'rotary_pos_emb': True, 'num_residual_streams': 2,
         'qkv_receive_diff_residuals': True, 'attn_num_mem_kv': 1, 'attn_gate_values': True,
     },
     'contextual positions that talk, memory keys, selective': {

@@ -87,7 +87,7 @@ def test_a_saved_state_dict_loads_without_unpickling_code(case: Case) -> None:
 
 @pytest.mark.parametrize('flags', [
     {'attn_data_dependent_alibi': True, 'attn_post_talking_heads': True},
-    {'attn_data_dependent_alibi_per_row': True, 'attn_use_cope': True, 'attn_cope_talking_heads': True},
+    {'attn_data_dependent_alibi': True, 'attn_data_dependent_alibi_per_row': True, 'attn_use_cope': True, 'attn_cope_talking_heads': True},
     {'attn_data_dependent_alibi': True, 'residual_attn': True, 'attn_pre_talking_heads': True, 'attn_selective': True},
     {'dynamic_pos_bias': True, 'residual_attn': True, 'attn_pre_scale_post_talking_heads': True},
 ], ids=str)  # fmt: skip

@@ -49,9 +49,17 @@ def test_gates_start_open() -> None:
     assert (DataDependentAlibi(dim=8, heads=2, bias_init=7.0).to_forget_gates[0].bias == 7).all()
 
 
+def test_gates_by_row_are_a_kind_of_forget_gates_as_in_2_0_1() -> None:
+    attention = Attention(dim=8, heads=2, causal=True, data_dependent_alibi=True, data_dependent_alibi_per_row=True)
+    assert isinstance(attention.data_dependent_alibi, PerRowDataDependentAlibi)
+    assert attention.state_dict()['data_dependent_alibi.to_forget_gates.0.weight'].shape == (2 * 2 * 8, 8)
+    with pytest.raises(FlagError, match=r'of which there are none.*Set data_dependent_alibi=True'):
+        Attention(dim=8, causal=True, data_dependent_alibi_per_row=True)
+
+
 def test_gates_by_row_refuse_to_look_ahead() -> None:
     with pytest.raises(FlagError, match=r'data_dependent_alibi_per_row=True is not possible here.*Use a Decoder'):
-        Attention(dim=8, data_dependent_alibi_per_row=True)
+        Attention(dim=8, data_dependent_alibi=True, data_dependent_alibi_per_row=True)
 
 
 def test_gates_take_the_place_of_another_bias_with_a_warning() -> None:

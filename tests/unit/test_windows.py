@@ -75,7 +75,8 @@ class Largest(TorchDispatchMode):
 
 POSITIONS: list[dict[str, Any]] = [
     {}, {'rotary_pos_emb': True}, {'rotary_xpos': True}, {'alibi_pos_bias': True}, {'rel_pos_bias': True}, {'dynamic_pos_bias': True},
-    {'attn_data_dependent_alibi': True}, {'attn_data_dependent_alibi_per_row': True}, {'attn_use_cope': True},
+    {'attn_data_dependent_alibi': True}, {'attn_data_dependent_alibi': True, 'attn_data_dependent_alibi_per_row': True},
+    {'attn_use_cope': True},
 ]  # fmt: skip
 LONG = 1024
 

@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from x_transformers.errors import FlagError
-from x_transformers.flags import Config, Rules, demands, excludes, flag, keywords_of
+from x_transformers.flags import Config, Rules, demands, flag, keywords_of
 from x_transformers.inputs import expect, expect_dtype, expect_settings, expect_sizes
 from x_transformers.precision import run_single, single
 from x_transformers.toolbox import create_causal_mask
@@ -23,9 +23,9 @@ from x_transformers.toolbox import create_causal_mask
 
 def keywords_taken(cfg: Any) -> dict[str, type]:
     """What the gates of these flags take besides what attention decides."""
-    if cfg.data_dependent_alibi:
-        return {'bias_init': float, 'post_log_scale': float}
-    return {'post_log_scale': float} if cfg.data_dependent_alibi_per_row else {}
+    if cfg.data_dependent_alibi_per_row:
+        return {'post_log_scale': float}
+    return {'bias_init': float, 'post_log_scale': float} if cfg.data_dependent_alibi else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +33,18 @@ class ForgettingFlags(Config):
     """Forget gates of self-attention."""
 
     data_dependent_alibi: bool = flag(False, 'Tokens decide how fast each head forgets.', paper='2503.02130', scope='self')
-    data_dependent_alibi_per_row: bool = flag(False, 'Each query has forget gates of its own.', paper='2503.02130', scope='self')
+    data_dependent_alibi_per_row: bool = flag(
+        False,
+        'Each query has forget gates of its own.',
+        paper='2503.02130',
+        example={'data_dependent_alibi': True, 'data_dependent_alibi_per_row': True},
+        scope='self',
+    )
     data_dependent_alibi_per_row_dim_head: int = flag(
         8,
         'Features of the products that make these gates.',
         paper='2503.02130',
-        example={'data_dependent_alibi_per_row': True, 'data_dependent_alibi_per_row_dim_head': 4},
+        example={'data_dependent_alibi': True, 'data_dependent_alibi_per_row': True, 'data_dependent_alibi_per_row_dim_head': 4},
         scope='self',
         at_least=1,
     )
@@ -52,12 +58,16 @@ class ForgettingFlags(Config):
 
     rules: ClassVar[Rules] = (
         keywords_of('data_dependent_alibi_kwargs', keywords_taken),
-        excludes('data_dependent_alibi', 'data_dependent_alibi_per_row', 'they are two kinds of the same gates. Keep one.'),
+        demands(
+            'data_dependent_alibi_per_row',
+            lambda c: c.data_dependent_alibi,
+            'it is a kind of forget gates, of which there are none (2.0.1 says nothing). Set {prefix}data_dependent_alibi=True.',
+        ),
         demands(
             'data_dependent_alibi_per_row',
             lambda c: c.causal,
             'its gates are sums over the keys before a query. Use a Decoder, causal=True outside of a layer stack, or '
-            '{prefix}data_dependent_alibi=True.',
+            '{prefix}data_dependent_alibi=True alone.',
         ),
     )
 
@@ -169,11 +179,11 @@ Forgetting = DataDependentAlibi | PerRowDataDependentAlibi
 def make_forgetting(cfg: Any) -> Forgetting | None:
     """The forget gates that the flags choose."""
     common = {'dim': cfg.dim, 'heads': cfg.heads, 'causal': cfg.causal}
-    if cfg.data_dependent_alibi:
-        return DataDependentAlibi(**common, **cfg.data_dependent_alibi_kwargs)
+    if not cfg.data_dependent_alibi:
+        return None
     if cfg.data_dependent_alibi_per_row:
         return PerRowDataDependentAlibi(**common, dim_head=cfg.data_dependent_alibi_per_row_dim_head, **cfg.data_dependent_alibi_kwargs)
-    return None
+    return DataDependentAlibi(**common, **cfg.data_dependent_alibi_kwargs)
 
 
 def naive_forgetting(log_gates: Tensor) -> Tensor:

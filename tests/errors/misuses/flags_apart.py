@@ -29,6 +29,8 @@ from x_transformers.x_transformers import (
     TokenEmbedding,
 )
 
+BY_ROW = {'attn_data_dependent_alibi': True, 'attn_data_dependent_alibi_per_row': True}
+
 MISUSES: dict[str, Misuse] = {
     'a misspelt flag of cross-attention': Misuse(FlagError, lambda: decoder(cross_attn_qk_nrm=True),
         "'cross_attn_qk_nrm'", 'unknown flag', "did you mean 'cross_attn_qk_norm'?"),
@@ -152,7 +154,8 @@ MISUSES: dict[str, Misuse] = {
         FlagError, lambda: decoder(attn_data_dependent_alibi=True, attn_data_dependent_alibi_kwargs={'bias_init': 'x'}),
         'attn_data_dependent_alibi_kwargs', "attn_data_dependent_alibi_kwargs={'bias_init", 'bias_init must be a number'),
     'a start for gates that have none': Misuse(
-        FlagError, lambda: decoder(attn_data_dependent_alibi_per_row=True, attn_data_dependent_alibi_kwargs={'bias_init': 1.0}),
+        FlagError,
+        lambda: decoder(**BY_ROW, attn_data_dependent_alibi_kwargs={'bias_init': 1.0}),
         'attn_data_dependent_alibi_kwargs',
         "attn_data_dependent_alibi_kwargs={'bias_init", "expected keywords are post_log_scale, not 'bias_init'"),
     'a module that reads another width': Misuse(FlagError, lambda: decoder(attn_hybrid_module=nn.GRU(9, 32, batch_first=True)),
@@ -176,9 +179,12 @@ MISUSES: dict[str, Misuse] = {
         'Lower it, or leave out attn_kv_heads and attn_one_kv_head'),
     'latents of attention alone': Misuse(FlagError, lambda: Attention(16, use_latent_kv=True),
         'use_latent_kv', 'use_latent_kv=True', 'the width of the latent is missing', 'Give dim_latent_kv'),
-    'gates by row that look ahead': Misuse(FlagError, lambda: encoder(attn_data_dependent_alibi_per_row=True),
+    'gates by row that look ahead': Misuse(FlagError, lambda: encoder(**BY_ROW),
         'attn_data_dependent_alibi_per_row', 'attn_data_dependent_alibi_per_row=True', 'its gates are sums over the keys before a',
-        'Use a Decoder, causal=True outside of a layer stack, or attn_data_dependent_alibi=True'),
+        'Use a Decoder, causal=True outside of a layer stack, or attn_data_dependent_alibi=True alone'),
+    'gates by row of none': Misuse(FlagError, lambda: decoder(attn_data_dependent_alibi_per_row=True),
+        'attn_data_dependent_alibi_per_row', 'attn_data_dependent_alibi_per_row=True',
+        'it is a kind of forget gates, of which there are none', 'Set attn_data_dependent_alibi=True'),
     'selective attention that looks ahead': Misuse(FlagError, lambda: Attention(16, selective=True),
         'selective', 'selective=True', 'tokens deselect keys for those that come', 'Use a Decoder, or causal=True outside of a'),
     'contextual positions that look ahead': Misuse(FlagError, lambda: Attention(16, use_cope=True),
