@@ -26,25 +26,25 @@ def products(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     return made
 
 
-def large(out: int = 512, width: int = 640, **more: Any) -> nn.Linear:
+def large(out: int = 1024, width: int = 640, **more: Any) -> nn.Linear:
     torch.manual_seed(0)
     return nn.Linear(width, out, **more)
 
 
 @pytest.mark.parametrize('bias', [True, False])
-@pytest.mark.parametrize('shape', [(1,), (3, 1), (4, 1), (2, 3), (8, 1), (14,), (15, 1), (2, 2, 2)])
+@pytest.mark.parametrize('shape', [(1,), (3, 1), (4, 1), (2, 3), (8, 1), (15,), (16, 1), (2, 2, 2)])
 def test_a_few_rows_are_multiplied_by_blocks_and_give_the_same(shape: tuple[int, ...], bias: bool, products: list[Tensor]) -> None:
     module, x = large(bias=bias), torch.randn(*shape, 640)
     with torch.no_grad():
         out = run(module, x)
         torch.testing.assert_close(out, module(x), rtol=1e-5, atol=1e-5)
-    assert out.shape == (*shape, 512) and out.is_contiguous()
+    assert out.shape == (*shape, 1024) and out.is_contiguous()
     assert bool(products) == (shortcuts.FEWEST <= x[..., 0].numel() <= shortcuts.MOST)
     assert all(t.data_ptr() == module.weight.data_ptr() for t in products)  # as it lies: nothing was copied
 
 
 def odd_width() -> tuple[nn.Module, Tensor]:
-    return large(out=510, width=768), torch.randn(8, 768)
+    return large(out=1022, width=768), torch.randn(8, 768)
 
 
 def a_small_weight() -> tuple[nn.Module, Tensor]:
@@ -85,7 +85,7 @@ def test_everything_else_is_multiplied_as_ever(make: Any, products: list[Tensor]
 def test_gradients_go_the_usual_way(products: list[Tensor]) -> None:
     module, x = large(), torch.randn(8, 640)
     run(module, x).sum().backward()
-    torch.testing.assert_close(module.weight.grad, x.sum(dim=0).expand(512, -1))
+    torch.testing.assert_close(module.weight.grad, x.sum(dim=0).expand(1024, -1))
     assert not products
 
 
@@ -98,7 +98,7 @@ def test_autocast_goes_the_usual_way(products: list[Tensor]) -> None:
 def test_hooks_and_a_forward_of_its_own_are_never_passed_by() -> None:
     x, seen = torch.randn(8, 640), []
     note = lambda module, *_: seen.append(module)
-    inner, outer = large(), nn.Sequential(large(), nn.Sequential(nn.ReLU(), large(width=512)))
+    inner, outer = large(), nn.Sequential(large(), nn.Sequential(nn.ReLU(), large(width=1024)))
     handles = [inner.register_forward_hook(note), outer[1].register_forward_pre_hook(note), outer[1][1].register_forward_hook(note)]
     with torch.no_grad():
         run(inner, x), run(outer, x)
@@ -109,8 +109,8 @@ def test_hooks_and_a_forward_of_its_own_are_never_passed_by() -> None:
         run(outer, x)
         everywhere.remove()
         assert {outer, outer[0], outer[1][1]} <= set(seen[3:])
-        outer[0].forward = lambda x: torch.zeros(8, 512)
-        torch.testing.assert_close(run(outer, x), outer[1](torch.zeros(8, 512)))
+        outer[0].forward = lambda x: torch.zeros(8, 1024)
+        torch.testing.assert_close(run(outer, x), outer[1](torch.zeros(8, 1024)))
 
 
 def test_dropout_is_left_out_only_where_it_does_nothing() -> None:
