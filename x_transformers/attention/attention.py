@@ -62,6 +62,8 @@ class Attention(Storable, nn.Module):
             if isinstance(getattr(cfg, name), tuple):
                 raise FlagError(f'{name}={quoted(getattr(cfg, name))} has windows of several layers, and this is one; give a number')
         self.rule = KeyRule.of(cfg)
+        self.sees = f'{self.rule}, {cfg.lead} ahead'  # attentions that see alike, but for those that also see by their own tokens:
+        self.sees_by_itself = cfg.selective or cfg.carries_scores or cfg.data_dependent_alibi
 
         self.qk_norm_q_scale = nn.Parameter(torch.ones(h, 1, d)) if cfg.qk_norm and cfg.qk_norm_dim_scale else None
         self.qk_norm_k_scale = nn.Parameter(torch.ones(g, 1, d)) if cfg.qk_norm and cfg.qk_norm_dim_scale else None

@@ -198,11 +198,13 @@ class SDPA:
             with attend.kernels():
                 return strips.strip_attention(q, k, v, scored.row, scored.visible.aligned, scale)
         dropout = attend.attn_dropout.p if attend.training else 0.0
-        mask = None if scored.visible.aligned and scored.bias is None else attend.additive_mask(q, scored)
-        causal = mask is None and scored.visible.aligned
+        visible = scored.visible
+        hides = visible.explicit is not None or (visible.causal is not None and not visible.aligned)
+        mask = attend.additive_mask(q, scored) if hides or scored.bias is not None else None
+        causal = mask is None and visible.aligned
         with attend.kernels():
             out = grouped_sdpa(q, k, v, mask, causal, scale, dropout)
-        blind = scored.visible.blind()
+        blind = None if visible.explicit is None else visible.blind()
         if blind is None:
             return out
         mean = v.mean(dim=-2, keepdim=True).repeat(1, q.shape[1] // v.shape[1], 1, 1)

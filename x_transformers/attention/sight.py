@@ -49,6 +49,17 @@ def sight(
         of_context = call.once(('context', cfg.lead), lambda: visible(KeyRule(False, None), call.queries, span, None, cfg.lead, device))
         return Scored(of_context, None, previous, shown)
     span = call.keys.last(keys.length)
+    alike = span is call.keys and x.shape[1] == 1 and shown is None and not attention.sees_by_itself and keys.memory_mask is None
+    if not alike:
+        return sight_of_keys(attention, x, keys, call, span, previous, shown)
+    return call.once(attention.sees, lambda: sight_of_keys(attention, x, keys, call, span, None, None))  # every token pays for every layer
+
+
+def sight_of_keys(
+    attention: Attention, x: Tensor, keys: Any, call: Call, span: Span, previous: Tensor | None, shown: Intermediates | None
+) -> Scored | InBlocks:
+    """The same for self-attention, whose keys are those of `span`."""
+    cfg, device, maps = attention.config, x.device, shown is not None
     if not maps:
         blocks = blocks_of(attention, call, span)
         if blocks is not None:
