@@ -20,6 +20,7 @@ from x_transformers.errors import FlagError, InputError, quoted
 from x_transformers.flags import Config, Rules, at_most_one, demands, excludes, flag, pick
 from x_transformers.inputs import expect_condition, expect_features, expect_settings, expect_sizes, within
 from x_transformers.precision import at_length, at_square
+from x_transformers.shortcuts import watched
 
 LAYER_NORM_EPS = 1e-5
 LEAST_EPS = 1e-12  # of less, the gradient of a row of zeros would leave single precision
@@ -170,8 +171,8 @@ class Unchanged(nn.Module):
 
 
 def part(module: nn.Module, x: Tensor, *more: Any, **given: Any) -> Tensor:
-    """`module(x, *more, **given)`; absent parts are not even called."""
-    return x if type(module) is Unchanged else module(x, *more, **given)
+    """`module(x, *more, **given)`; absent parts are not even called, unless somebody looks on."""
+    return x if type(module) is Unchanged and not watched(module) else module(x, *more, **given)
 
 
 ADAPTIVE_NORMS: dict[str, Callable[..., nn.Module]] = {
