@@ -13,7 +13,7 @@ from x_transformers.call import Call, Depth
 from x_transformers.errors import FlagError
 from x_transformers.feedforward import FeedForward
 from x_transformers.layerscale import with_layerscale
-from x_transformers.norms import Unchanged, followed, norm_slots
+from x_transformers.norms import followed, norm_slots, part
 from x_transformers.plan import Plan, spread
 from x_transformers.positions.flags import rotary_of
 from x_transformers.residuals import make_residual
@@ -54,14 +54,12 @@ class Layer(nn.ModuleList):
             inputs = inputs + call.injection
         if isinstance(state, Fresh) and state.memory is not None:
             state = replace(state, memory=before(state.memory, **followed(self.adaptive, call.condition_of(state.memory))))
-        normed: Any = inputs if type(before) is Unchanged else before(inputs, **given)
-        if self.follows:
-            normed = depth.normed
+        normed: Any = depth.normed if self.follows else part(before, inputs, **given)
         if self.leads:
             depth.normed = normed
         y, state = run_branch(branch, normed, call, depth, state)
-        x = residual(y if type(after) is Unchanged else after(y, **given), stream, **joining)
-        return x if type(around) is Unchanged else around(x, **followed(self.adaptive, call.stream_condition)), state
+        x = residual(part(after, y, **given), stream, **joining)
+        return part(around, x, **followed(self.adaptive, call.stream_condition)), state
 
 
 def build_layer(index: int, plan: Plan, cfg: Any) -> Layer:

@@ -297,8 +297,8 @@ MUTATIONS = (
     ),
     Mutation(
         'slope of CoPE', 'positions/cope.py', FORMULAS, 'attn_use_cope',
-        'F.pad(scores.diff(dim=-1), (0, 1)).gather',
-        'F.pad(scores.diff(dim=-1), (1, 0)).gather',
+        'F.pad(exact.diff(dim=-1), (0, 1)).gather',
+        'F.pad(exact.diff(dim=-1), (1, 0)).gather',
     ),
     Mutation(
         'gradient of CoPE', 'positions/cope.py', FORMULAS, 'attn_use_cope',

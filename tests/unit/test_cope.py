@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from x_transformers.attend import Attend
 from x_transformers.positions.cope import Counted, contextual_positions, interpolated, naive_cope
@@ -36,6 +37,33 @@ def test_gradients_equal_differences_and_have_gradients_of_their_own() -> None:
     sim, scores = torch.randn(1, 2, 3, 5, **F64, requires_grad=True), torch.randn(1, 2, 3, 4, **F64, requires_grad=True)
     assert torch.autograd.gradcheck(Counted.apply, (sim, scores))
     assert torch.autograd.gradgradcheck(Counted.apply, (sim, scores))
+
+
+@pytest.mark.parametrize('sought', ['both', 'sim', 'scores'])
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32])
+def test_gradients_of_gradients_equal_those_of_the_plain_form(dtype: torch.dtype, sought: str) -> None:
+    sim = torch.randn(1, 2, 3, 5, dtype=torch.float64, requires_grad=sought != 'scores')
+    scores = torch.randn(1, 2, 3, 4).to(dtype).requires_grad_(sought != 'sim')
+    learning = [t for t in (sim, scores) if t.requires_grad]
+    plain = interpolated(scores, contextual_positions(sim).clamp(max=3))
+    twice = []
+    for out in (Counted.apply(sim, scores), plain):
+        first = torch.autograd.grad(out.square().sum(), learning, create_graph=True)
+        twice.append(torch.autograd.grad(sum(t.square().sum() for t in first), learning))
+    for got, want in zip(*twice, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_derivatives_by_torch_func_and_in_forward_mode_equal_those_of_the_backward_pass() -> None:
+    q, sim, cope = inputs()
+    wrt_sim = lambda s: cope(q[:1], s, None)
+    rows = torch.stack([torch.autograd.functional.jacobian(wrt_sim, s[None])[..., 0, :, :, :] for s in sim])
+    torch.testing.assert_close(torch.func.vmap(torch.func.jacrev(lambda s: wrt_sim(s[None])))(sim), rows)
+    direction = torch.randn_like(sim[:1])
+    along = (rows[0] * direction[0]).flatten(-3).sum(dim=-1)
+    torch.testing.assert_close(torch.func.jvp(wrt_sim, (sim[:1],), (direction,))[1], along)
+    with forward_ad.dual_level():
+        torch.testing.assert_close(forward_ad.unpack_dual(wrt_sim(forward_ad.make_dual(sim[:1], direction))).tangent, along)
 
 
 @pytest.mark.parametrize('positions', [1, 3, 16])

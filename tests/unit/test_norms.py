@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from x_transformers import Encoder, TransformerWrapper
+from x_transformers import Decoder, Encoder, TransformerWrapper
 from x_transformers.norms import (
     AdaptiveLayerNorm,
     AdaptiveRMSNorm,
@@ -163,3 +163,14 @@ def test_the_first_layer_may_read_the_stream_as_it_is() -> None:
     bare.layers[0].branch.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     bare(x)
     assert torch.equal(seen[0], x)
+
+
+def test_absent_parts_are_called_where_a_hook_looks_on() -> None:
+    stack, seen = Decoder(dim=16, depth=1, heads=2), []
+    norms, attention = stack.layers[0][0], stack.layers[0][1]
+    absent = [norms[1], norms[2], attention.to_v_gate]
+    for module in absent:
+        module.register_forward_hook(lambda module, given, out: seen.append(module))
+    norms[2].register_full_backward_hook(lambda module, of_input, of_output: seen.append('backward'))
+    stack(torch.randn(1, 4, 16, requires_grad=True)).sum().backward()
+    assert seen == [absent[2], absent[0], absent[1], 'backward']

@@ -61,6 +61,24 @@ def a_weight_that_does_not_lie_in_order() -> tuple[nn.Module, Tensor]:
     return module, torch.randn(8, 640)
 
 
+def a_sparse_weight() -> tuple[nn.Module, Tensor]:
+    module = large()
+    module.weight = nn.Parameter(module.weight.detach().to_sparse_csr(), requires_grad=False)
+    return module, torch.randn(8, 640)
+
+
+def a_bias_that_is_no_parameter() -> tuple[nn.Module, Tensor]:
+    module = large()
+    bias = module.bias.detach()
+    del module.bias
+    module.bias = bias
+    return module, torch.randn(8, 640)
+
+
+def no_features() -> tuple[nn.Module, Tensor]:
+    return nn.Linear(0, 64), torch.randn(8, 0)
+
+
 class Marked(Tensor):
     """A kind of tensor that a library might put in place of weights."""
 
@@ -72,6 +90,7 @@ def a_weight_of_another_kind() -> tuple[nn.Module, Tensor]:
 
 
 OTHERS = [odd_width, a_small_weight, half_precision, a_weight_that_does_not_lie_in_order, a_weight_of_another_kind]
+OTHERS += [a_sparse_weight, a_bias_that_is_no_parameter, no_features]
 
 
 @pytest.mark.parametrize('make', OTHERS, ids=lambda make: make.__name__)
@@ -111,6 +130,31 @@ def test_hooks_and_a_forward_of_its_own_are_never_passed_by() -> None:
         assert {outer, outer[0], outer[1][1]} <= set(seen[3:])
         outer[0].forward = lambda x: torch.zeros(8, 1024)
         torch.testing.assert_close(run(outer, x), outer[1](torch.zeros(8, 1024)))
+
+
+def test_a_forward_put_in_place_of_that_of_a_kind_is_never_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = nn.Sequential(large(), nn.ReLU()), torch.randn(8, 640)
+    with torch.no_grad():
+        monkeypatch.setattr(nn.Linear, 'forward', lambda self, x: torch.ones(8, 512))
+        assert torch.equal(run(model, x), torch.ones(8, 512))
+        monkeypatch.setattr(nn.Sequential, 'forward', lambda self, x: torch.zeros(8, 512))
+        assert torch.equal(run(model, x), torch.zeros(8, 512))
+
+
+def test_a_module_compiled_in_place_is_called() -> None:
+    module, x = large(), torch.randn(8, 640)
+    module.__dict__['_compiled_call_impl'] = lambda x: torch.ones(8, 512)  # as `module.compile()` leaves it
+    with torch.no_grad():
+        assert torch.equal(run(module, x), torch.ones(8, 512))
+
+
+@pytest.mark.filterwarnings('ignore::DeprecationWarning', 'ignore::torch.jit.TracerWarning')
+def test_traces_hold_no_blocks(products: list[Tensor]) -> None:
+    module = large().requires_grad_(False)
+    with torch.no_grad():
+        traced = torch.jit.trace(lambda x: run(module, x), torch.randn(8, 640), check_trace=False)
+        torch.testing.assert_close(traced(x := torch.randn(3, 2, 640)), module(x))
+    assert not products
 
 
 def test_dropout_is_left_out_only_where_it_does_nothing() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from x_transformers import AutoregressiveWrapper, Decoder, Encoder, TransformerWrapper, ring
+from x_transformers import Attention, AutoregressiveWrapper, Decoder, Encoder, TransformerWrapper, ring
 from x_transformers.attention import windowed
 from x_transformers.attention.attend import Attend
 from x_transformers.attention.backends import Scored
@@ -147,6 +147,44 @@ def test_full_attention_forms_no_pairs_either(flags: dict[str, Any]) -> None:
 def test_the_reference_forms_a_strip_at_a_time_unless_it_is_looked_at(flags: dict[str, Any]) -> None:
     assert largest(flags) < LONG * LONG // 2
     assert largest(flags, return_hiddens=True) >= LONG * LONG
+
+
+@pytest.mark.parametrize('where', ['attn_dropout', 'pre_softmax_talking_heads'])
+def test_the_reference_forms_all_pairs_where_a_hook_looks_on(where: str) -> None:
+    stack, seen = Decoder(dim=16, depth=1, heads=2, attn_dim_head=8, attn_pre_talking_heads=True), []
+    getattr(stack.layers[0][1].attend, where).register_forward_hook(lambda module, given, out: seen.append(out.shape[2:]))
+    stack(torch.randn(1, 200, 16))
+    assert seen == [(200, 200)]
+
+
+@pytest.mark.parametrize('keys', [150, 50])
+def test_more_queries_than_keys_give_what_all_pairs_give(keys: int) -> None:
+    attention = Attention(dim=16, heads=2, dim_head=8, causal=True, flash=False).double()
+    x, context = torch.randn(1, 200, 16, dtype=torch.float64), torch.randn(1, keys, 16, dtype=torch.float64)
+    torch.testing.assert_close(attention(x, context), attention(x, context, return_intermediates=True)[0])
+
+
+REFERENCE: list[dict[str, Any]] = [{'attn_flash': False}, {'attn_softclamp_logits': True}, {'attn_use_cope': True}]
+
+
+@pytest.mark.parametrize('flags', REFERENCE, ids=str)
+@pytest.mark.filterwarnings('ignore::DeprecationWarning', 'ignore::torch.jit.TracerWarning')
+def test_a_graph_of_any_length_is_not_bound_to_strips(flags: dict[str, Any]) -> None:
+    stack = Decoder(dim=16, depth=1, heads=2, attn_dim_head=8, **flags)
+    example, others = torch.randn(1, 300, 16), [torch.randn(1, n, 16) for n in (400, 200, 20)]
+    exported = torch.export.export(stack, (example,), dynamic_shapes={'x': {1: torch.export.Dim('n', min=2, max=500)}}).module()
+    traced = torch.jit.trace(stack, example, check_trace=False)
+    for x in others:
+        torch.testing.assert_close(exported(x), stack(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(traced(x), stack(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('flags', BIASED, ids=str)
+@pytest.mark.filterwarnings('ignore::DeprecationWarning', 'ignore::torch.jit.TracerWarning')
+def test_a_trace_of_a_bias_by_distance_serves_any_length(flags: dict[str, Any]) -> None:
+    stack = Decoder(dim=16, depth=1, heads=2, attn_dim_head=8, **flags)
+    traced, x = torch.jit.trace(stack, torch.randn(1, 300, 16), check_trace=False), torch.randn(1, 200, 16)
+    torch.testing.assert_close(traced(x), stack(x), rtol=1e-4, atol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------ what is remembered

@@ -28,6 +28,7 @@ from x_transformers.attention.scores import (
 from x_transformers.errors import BackendError, FlagError
 from x_transformers.flags import Config, Rules, catalogue, demands, flag, is_on, quote
 from x_transformers.precision import single
+from x_transformers.shortcuts import all_watched, eager, watched
 
 if TYPE_CHECKING:
     from x_transformers.attention.attend import Attend, Intermediates
@@ -107,7 +108,7 @@ class Reference:
         return None
 
     def __call__(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, scored: Scored) -> Tensor:
-        if not by_queries(attend, q, scored):
+        if not by_queries(attend, q, k, scored):
             return self.at_once(attend, q, k, v, scored)
         outs = [self.at_once(attend, *part) for part in queries_in_turn(q, k, v, scored)]
         return torch.cat(outs, dim=2)
@@ -145,17 +146,21 @@ class Reference:
         return weigh(attn.to(v.dtype), v)
 
 
-def by_queries(attend: Attend, q: Tensor, scored: Scored) -> bool:
+def by_queries(attend: Attend, q: Tensor, k: Tensor, scored: Scored) -> bool:
     """Whether the matrix may be formed a few queries at a time, and the half that lies ahead of them not at all.
 
-    That is where nothing but the causal rule hides keys, nobody looks on, nothing that a user gave sees a whole row, and no dropout
-    would draw other numbers; on CPUs, which gain as well from scores that stay in their caches.
+    That is where nothing but the causal rule hides keys and every query sees one, nobody looks on, nothing that a user gave sees a
+    whole row, and no dropout would draw other numbers; on CPUs, which gain as well from scores that stay in their caches.
     """
+    if not eager():  # before a length is asked for, which a graph would then be bound to
+        return False
     whole = scored.seen is not None or scored.previous is not None or scored.selection is not None
     plain = scored.visible.explicit is None and scored.visible.causal is not None and not whole
-    if not plain or q.shape[2] < strips.LEAST or q.device.type != 'cpu' or attend.config.custom_attn_fn is not None:
+    if not plain or not strips.LEAST <= q.shape[2] <= k.shape[2] or q.device.type != 'cpu' or attend.config.custom_attn_fn is not None:
         return False
-    return not (attend.training and attend.attn_dropout.p > 0) and not torch.compiler.is_compiling()
+    if attend.training and attend.attn_dropout.p > 0:
+        return False
+    return not all_watched() and not any(watched(part) for part in attend.modules())
 
 
 def queries_in_turn(q: Tensor, k: Tensor, v: Tensor, scored: Scored) -> Iterator[tuple[Tensor, Tensor, Tensor, Scored]]:

@@ -26,6 +26,7 @@ from x_transformers.attention.windowed import Blocks, InBlocks, blind_queries
 from x_transformers.call import Call, Depth, Span
 from x_transformers.positions.forgetting import DataDependentAlibi
 from x_transformers.ring import WindowKeys
+from x_transformers.shortcuts import eager
 from x_transformers.state import ContextKeys, FixedKeys, Keys
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def sight_of_keys(
 def in_strips(attention: Attention, limits: Visible, call: Call, span: Span, x: Tensor) -> bool:
     """Whether the bias of this call is one by distance that hides nothing but what comes later, on a CPU (strips.py)."""
     cfg, attend = attention.config, attention.attend
-    if call.bias is None or call.attn_bias is not None or cfg.lead or x.device.type != 'cpu' or torch.compiler.is_compiling():
+    if call.bias is None or call.attn_bias is not None or cfg.lead or x.device.type != 'cpu' or not eager():
         return False
     if peek_interpreter_stack() is not None:  # torch.func wants more of a backward pass than strips have
         return False

@@ -12,7 +12,7 @@ from x_transformers.errors import InputError, quoted
 from x_transformers.inputs import expect, expect_numbers, expect_optional, expect_place, within
 from x_transformers.positions.embeddings import TokenEmbedding
 from x_transformers.precision import no_autocast, single
-from x_transformers.shortcuts import linear
+from x_transformers.shortcuts import eager, linear
 
 
 class TiedLogits(nn.Module):
@@ -29,7 +29,7 @@ class TiedLogits(nn.Module):
         return self.of[0].token_emb.emb.weight  # type: ignore[union-attr, return-value]
 
     def forward(self, x: Tensor) -> Tensor:
-        product = F.linear if torch.is_grad_enabled() or torch.compiler.is_compiling() else linear
+        product = F.linear if torch.is_grad_enabled() or not eager() else linear
         return product(x, self.table, self.bias)
 
 

@@ -8,10 +8,13 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._C._functorch import peek_interpreter_stack
+from torch.autograd.forward_ad import unpack_dual
 
 from x_transformers.flags import Config, Rules, demands, flag
 from x_transformers.inputs import expect, expect_kind, expect_pairs, expect_place, expect_settings, expect_sizes
 from x_transformers.precision import run_single, single
+from x_transformers.shortcuts import eager
 from x_transformers.toolbox import create_causal_mask
 
 GATES = 'its positions are sums over the score matrix, which fused kernels never form'
@@ -98,7 +101,7 @@ class CoPE(nn.Module):
             hidden = create_causal_mask(sim.shape[-2], sim.shape[-1], sim.device) if allowed is None else ~allowed
             sim = sim.masked_fill(hidden, -torch.finfo(sim.dtype).max)
         scores = query @ self.pos_emb.t().to(query.dtype)  # b h i p
-        if not self.soft_onehot and torch.is_grad_enabled():
+        if not self.soft_onehot and torch.is_grad_enabled() and only_backward(sim, scores):
             return Counted.apply(sim, scores).to(attn_logits.dtype)
         position = contextual_positions(sim).clamp(max=self.max_pos - 1)
         return (self.nearby if self.soft_onehot else interpolated)(scores, position).to(attn_logits.dtype)
@@ -123,6 +126,16 @@ def interpolated(scores: Tensor, position: Tensor) -> Tensor:
     return share * at(position.ceil()) + (1 - share) * at(below)
 
 
+def only_backward(*tensors: Tensor) -> bool:
+    """Whether a backward pass is all that is wanted of what is made of these: graphs, torch.func and forward mode want more.
+
+    And on a CPU, where running sums never fall: a device that adds in another order may let a position rise by a rounding.
+    """
+    if not eager() or peek_interpreter_stack() is not None:
+        return False
+    return all(t.is_cpu and unpack_dual(t).tangent is None for t in tensors)
+
+
 class Counted(torch.autograd.Function):
     """`interpolated(scores, position)` at the contextual positions of `sim`, with a backward pass of few steps: all pairs take each.
 
@@ -132,17 +145,19 @@ class Counted(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, sim: Tensor, scores: Tensor) -> Tensor:
         position = contextual_positions(sim).clamp_(max=scores.shape[-1] - 1)
-        scores, whole = scores.to(position.dtype), position.long()
-        slope = F.pad(scores.diff(dim=-1), (0, 1)).gather(-1, whole)  # to the score of the next whole position; none follows the last
+        exact, whole = scores.to(position.dtype), position.long()
+        slope = F.pad(exact.diff(dim=-1), (0, 1)).gather(-1, whole)  # to the score of the next whole position; none follows the last
         ctx.save_for_backward(sim, scores, position, slope)
-        return torch.addcmul(scores.gather(-1, whole), position.frac(), slope)
+        return torch.addcmul(exact.gather(-1, whole), position.frac(), slope)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         sim, scores, position, slope = ctx.saved_tensors
         if torch.is_grad_enabled():  # of this backward pass too
             again = interpolated(scores, contextual_positions(sim).clamp(max=scores.shape[-1] - 1))
-            return torch.autograd.grad(again, (sim, scores), grad, create_graph=True)  # type: ignore[return-value]
+            learning = [t for t in (sim, scores) if t.requires_grad]
+            found = dict(zip(map(id, learning), torch.autograd.grad(again, learning, grad, create_graph=True), strict=True))
+            return found.get(id(sim)), found.get(id(scores))
         of_gates = (slope * grad).cumsum(dim=-1)  # each gate counts in the positions of all keys up to its own
         marks = torch.arange(scores.shape[-1], dtype=position.dtype, device=position.device)
         counts = torch.searchsorted(position.neg(), -marks.expand_as(scores), right=True)  # keys at each whole position or beyond
