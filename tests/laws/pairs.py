@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from laws import verdict
+from sizes import make_small
 from subjects import KINDS, MODEL_FLAGS, STACK_FLAGS, Case
 
 from x_transformers.errors import FlagError
@@ -127,6 +128,7 @@ def known(folder: Path) -> dict[str, dict[str, Any]]:
 def work(folder: Path, part: int, parts: int, flags: set[str]) -> None:
     """One process: judges its part of the cases that are not known yet, in an order that soon meets every flag."""
     torch.set_num_threads(1)
+    make_small()
     todo, done = [case for case in cases() if not flags or flags & set(case.flags)], known(folder)
     random.Random(0).shuffle(todo)
     with (folder / f'{part}.jsonl').open('a') as out:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import torch
 from pairs import judged
+from sizes import make_small
 from subjects import KINDS, MODEL_FLAGS, STACK_FLAGS, Case
 
 
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument('--seed', type=int, default=random.randrange(10**6), help='the same triples again')
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    make_small()
     began, refused, broken = time.process_time(), 0, 0
     for _, case in zip(range(asked.count), triples(asked.seed)):
         try:
