@@ -204,7 +204,7 @@ class SDPA:
                 return strips.strip_attention(q, k, v, scored.row, scored.visible.aligned, scale)
         dropout = attend.attn_dropout.p if attend.training else 0.0
         visible = scored.visible
-        hides = visible.explicit is not None or (visible.causal is not None and not visible.aligned)
+        hides = not visible.aligned and (visible.explicit is not None or visible.causal is not None)
         mask = attend.additive_mask(q, scored) if hides or scored.bias is not None else None
         causal = mask is None and visible.aligned
         with attend.kernels():
