@@ -20,8 +20,6 @@ from x_transformers.residuals import make_residual
 from x_transformers.shift import ShiftTokens, shifts_of
 from x_transformers.state import Fresh
 
-NOTHING: dict[str, Any] = {}
-
 
 class Layer(nn.ModuleList):
     """One residual branch: [norms before, after and around it; the branch; how it joins the stream].
@@ -41,10 +39,9 @@ class Layer(nn.ModuleList):
     residual = property(lambda self: self[2])
 
     def forward(self, x: Tensor, call: Call, depth: Depth, state: Any) -> tuple[Tensor, Any]:
-        parts: Any = self._modules  # look-ups of modules cost a call each, and every token pays for them
-        norms, branch, residual = parts.values()
-        before, after, around = norms._modules.values() if type(norms) is nn.ModuleList else norms
-        given = followed(True, call.condition) if self.adaptive else NOTHING
+        parts: Any = self
+        (before, after, around), branch, residual = parts
+        given = followed(self.adaptive, call.condition)
         inputs, stream, joining = residual.prepare(x, depth)
         if depth.entered is not None:
             inputs = depth.entered

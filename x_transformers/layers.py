@@ -35,7 +35,7 @@ from x_transformers.rebuilding import honoured
 from x_transformers.residuals import spread_streams, sum_streams
 from x_transformers.running import as_it_is, by_chance, recomputed
 from x_transformers.skips import make_skips
-from x_transformers.state import FixedKeys, Fresh, StackState, check_room, tensors
+from x_transformers.state import Fresh, StackState, check_room, tensors
 from x_transformers.storable import Storable
 
 
@@ -276,7 +276,7 @@ class AttentionLayers(Storable, CountableStack, nn.Module):
         if state is None:
             return first_states(steps, given, None)
         filled = next((s for s in state.layers if s is not None), None)  # layers agree
-        held = list(filled.buffers.values()) if isinstance(filled, FixedKeys) else tensors(filled)
+        held = tensors(filled)
         batches = {t.shape[0] for t in held}
         if held and held[0].device != device:
             raise DecodeError(f'the state is on {held[0].device}, but x is on {device}; go on with state.to({str(device)!r})')

@@ -39,7 +39,7 @@ def all_watched() -> bool:
 
 def run(module: nn.Module, x: Tensor, **given: Any) -> Any:
     """`module(x, **given)`; without gradients, linear maps by the shortest way, alone or in a sequence."""
-    if given or torch.is_grad_enabled() or hooks._global_forward_hooks or hooks._global_forward_pre_hooks or not eager():
+    if given or torch.is_grad_enabled() or all_watched() or not eager():
         return module(x, **given)
     return shortened(module, x)
 

@@ -300,14 +300,12 @@ def map_tensors(fn: Callable[..., Tensor], state: Any, *others: Any) -> Any:
 
 def tensors(state: Any) -> list[Tensor]:
     """Every tensor of a state."""
-    found: list[Tensor] = []
-
-    def note(t: Tensor) -> Tensor:
-        found.append(t)
-        return t
-
-    map_tensors(note, state)
-    return found
+    if isinstance(state, Tensor):
+        return [state]
+    if is_dataclass(state) and not isinstance(state, type):
+        state = vars(state)
+    parts = state.values() if isinstance(state, dict) else state if isinstance(state, (tuple, list)) else ()
+    return [t for part in parts for t in tensors(part)]
 
 
 def _trim(mask: Tensor | None, cut: int) -> Tensor | None:

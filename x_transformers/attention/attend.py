@@ -141,7 +141,7 @@ class Attend(nn.Module):
             )
         backend = self.backend if scored.seen is None and scored.previous is None else Reference()
         out = backend(self, q, k, v, scored)
-        idle = None if scored.visible.explicit is None else scored.visible.idle()
+        idle = scored.visible.idle()
         return out if idle is None else out.masked_fill(idle, 0.0)
 
     # ------------------------------------------------------------------ what backends ask for

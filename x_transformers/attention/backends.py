@@ -166,11 +166,12 @@ def by_queries(attend: Attend, q: Tensor, k: Tensor, scored: Scored) -> bool:
 def queries_in_turn(q: Tensor, k: Tensor, v: Tensor, scored: Scored) -> Iterator[tuple[Tensor, Tensor, Tensor, Scored]]:
     """The queries in strips, each with the keys up to its last one, and with what its scores are subject to."""
     n, bias = q.shape[2], scored.bias
-    sizes = [end - begin for begin, end, _ in strips.strips(n, strips.ROWS, causal=True)]
-    sizes[0] += k.shape[2] - n  # keys ahead of the first query's
+    earlier, cuts = k.shape[2] - n, list(strips.strips(n, strips.ROWS, causal=True))
+    sizes = [end - begin for begin, end, _ in cuts]
+    sizes[0] += earlier
     of_k, of_v = (t.split(sizes, dim=2) for t in (k, v))
-    for number, (begin, end, _) in enumerate(strips.strips(n, strips.ROWS, causal=True), 1):
-        keys = sum(sizes[:number])
+    for number, (begin, end, _) in enumerate(cuts, 1):
+        keys = earlier + end
         sees = torch.ones(end - begin, keys, dtype=torch.bool, device=q.device).tril(keys - (end - begin))
         own = None if bias is None else bias[..., begin:end, :keys] if bias.shape[-2] > 1 else bias[..., :keys]
         seen = [torch.cat(parts[:number], dim=2) for parts in (of_k, of_v)]  # the gradient of a slice would be as long as the whole
@@ -209,7 +210,7 @@ class SDPA:
         causal = mask is None and visible.aligned
         with attend.kernels():
             out = grouped_sdpa(q, k, v, mask, causal, scale, dropout)
-        blind = None if visible.explicit is None else visible.blind()
+        blind = visible.blind()
         if blind is None:
             return out
         mean = v.mean(dim=-2, keepdim=True).repeat(1, q.shape[1] // v.shape[1], 1, 1)

@@ -156,8 +156,8 @@ class Counted(torch.autograd.Function):
         if torch.is_grad_enabled():  # of this backward pass too
             again = interpolated(scores, contextual_positions(sim).clamp(max=scores.shape[-1] - 1))
             learning = [t for t in (sim, scores) if t.requires_grad]
-            found = dict(zip(map(id, learning), torch.autograd.grad(again, learning, grad, create_graph=True), strict=True))
-            return found.get(id(sim)), found.get(id(scores))
+            found = iter(torch.autograd.grad(again, learning, grad, create_graph=True))
+            return (next(found) if sim.requires_grad else None), (next(found) if scores.requires_grad else None)
         of_gates = (slope * grad).cumsum(dim=-1)  # each gate counts in the positions of all keys up to its own
         marks = torch.arange(scores.shape[-1], dtype=position.dtype, device=position.device)
         counts = torch.searchsorted(position.neg(), -marks.expand_as(scores), right=True)  # keys at each whole position or beyond
